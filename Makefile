@@ -1,0 +1,74 @@
+# `make` alone prints this help. Everything is installed into .venv; nothing outside the project is touched.
+.DEFAULT_GOAL := help
+.PHONY: help setup run run-kafka kafka kafka-stop test test-unit test-spark test-e2e lint bench wheel lock clean
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+UV := uv==0.13.9
+
+help: ## Show what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: $(STAMP) ## Set up: virtual environment, locked dependencies, JVM jars
+	@$(BIN)/esclusa setup
+
+$(STAMP): requirements.lock setup.py
+	@command -v java >/dev/null || { echo "no Java found; Spark needs Java 17 or 21. On Debian: sudo apt-get install openjdk-17-jre-headless" >&2; exit 4; }
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "Python 3.11 to 3.13 is needed; this is " + sys.version.split()[0] + ". Choose another with make PYTHON=…")'
+	@echo "setting up $(VENV) (about a minute, once)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "on Debian: sudo apt-get install python3-venv" >&2; exit 1; }
+	@$(BIN)/python -m pip install --quiet "$(UV)"
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --require-hashes -r requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+run: setup ## Run the flight pipeline over 336,776 real departures
+	@$(BIN)/esclusa demo
+
+run-kafka: setup ## Stream the same flights through a real Kafka broker
+	@$(BIN)/esclusa setup --kafka
+	@$(BIN)/esclusa demo --kafka
+
+kafka: setup ## Start a Kafka broker on loopback, on a free port
+	@$(BIN)/esclusa setup --kafka
+	@$(BIN)/esclusa kafka start
+
+kafka-stop: setup ## Stop that broker
+	@$(BIN)/esclusa kafka stop
+
+test: setup ## Lint, types, and all tests
+	@$(BIN)/esclusa setup --kafka
+	@$(MAKE) --no-print-directory lint
+	$(BIN)/python -m pytest
+
+lint: setup ## Lint and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+test-unit: setup ## Tests that need no JVM
+	$(BIN)/python -m pytest tests/unit
+
+test-spark: setup ## Tests in one Spark session
+	$(BIN)/python -m pytest tests/spark
+
+test-e2e: setup ## Tests of whole commands, a cluster, a broker
+	@$(BIN)/esclusa setup --kafka
+	$(BIN)/python -m pytest tests/e2e
+
+bench: setup ## Measure the gate against plain Spark and Great Expectations
+	@$(BIN)/esclusa setup --kafka
+	$(BIN)/python benchmarks/gate.py
+
+wheel: setup ## Build the wheel into dist/
+	@$(BIN)/python -m build --wheel --no-isolation --outdir dist >/dev/null && ls dist/*.whl
+
+lock: setup ## Pin all dependencies anew, with hashes
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header --extra dev setup.py -o requirements.lock
+	$(BIN)/python -m jobs.dev.jars
+
+clean: ## Remove what the demo and the builds wrote (not .venv)
+	@if [ -x $(BIN)/esclusa ]; then $(BIN)/esclusa kafka stop; fi
+	rm -rf data build dist *.egg-info spark-warehouse metastore_db derby.log

@@ -1,0 +1,1 @@
+"""What development and the demo need: JVM jars, a Kafka broker, real data. No pipeline imports it."""

@@ -1,0 +1,1 @@
+"""The library behind the entrypoints, in the order in which data flows."""

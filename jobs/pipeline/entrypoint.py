@@ -1,0 +1,63 @@
+"""Options and exit codes that every command shares. Imports nothing heavy."""
+
+import functools
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from jobs.pipeline.conf import Bundle
+from jobs.pipeline.errors import ConfError, EsclusaError
+
+
+class _Variable(click.ParamType[tuple[str, str]]):
+    name = "key=value"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        if isinstance(value, tuple):
+            return value
+        key, separator, text = str(value).partition("=")
+        if not separator or not key:
+            self.fail(f"'{value}' is not key=value", param, ctx)
+        return key, text
+
+
+def bundle_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds --conf, --target and --var; the command receives a `bundle`. EsclusaErrors become exit codes."""
+
+    @click.option("--conf", type=click.Path(path_type=Path), default=Path("conf"), show_default=True, help="Conf directory.")
+    @click.option("--target", default="local", show_default=True, help="Environment: a file in conf/targets/.")
+    @click.option("--var", "variables", type=_Variable(), multiple=True, help="Overrides a variable of the target.")
+    @functools.wraps(command)
+    def with_bundle(conf: Path, target: str, variables: tuple[tuple[str, str], ...], **rest: Any) -> None:
+        exit_code = run_guarded(lambda: command(bundle=Bundle(conf, target, dict(variables)), **rest))
+        if exit_code:
+            sys.exit(exit_code)
+
+    return with_bundle
+
+
+def run_guarded(action: Callable[[], int | None]) -> int:
+    """Run an action; failures are printed once, and returned as their exit code."""
+    try:
+        return action() or 0
+    except EsclusaError as error:
+        print_error(error)
+        return error.exit_code
+    except Exception:  # noqa: BLE001 - the last resort of a command: whatever it is, it has exit code 1
+        traceback.print_exc()
+        return 1
+
+
+def print_error(error: EsclusaError) -> None:
+    """What went wrong, on standard error, behind its stable code."""
+    if isinstance(error, ConfError):
+        click.echo(str(error), err=True)
+        count = len(error.problems)
+        click.echo(f"{error.code}: {count} problem{'s' if count != 1 else ''}; nothing was started", err=True)
+    else:
+        hint = " (trying again later can help)" if error.is_retryable else ""
+        click.echo(f"{error.code}: {error}{hint}", err=True)

@@ -1,0 +1,73 @@
+"""The error tree: each failure has a stable code, an exit code, and says whether trying again can help."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+class EsclusaError(Exception):
+    """A failure that Esclusa names; `code` and `exit_code` are stable across releases."""
+
+    code: ClassVar[str] = "UNEXPECTED"
+    exit_code: ClassVar[int] = 1
+    is_retryable: ClassVar[bool] = False
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong in conf: where it stands, what it is, and what would be right."""
+
+    file: str
+    line: int
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        where = f"{self.file}:{self.line}"
+        return f"{where}: {self.path}: {self.message}" if self.path else f"{where}: {self.message}"
+
+
+class ConfError(EsclusaError):
+    """Conf cannot be used; `problems` holds every fault found, so that one run shows them all."""
+
+    code = "CONF_INVALID"
+    exit_code = 2
+
+    def __init__(self, problems: list[Problem]) -> None:
+        self.problems = problems
+        super().__init__("\n".join(str(problem) for problem in problems))
+
+
+class BatchHeldError(EsclusaError):
+    """The quality gate holds a batch: the target is untouched, the evidence is in the ledger."""
+
+    code = "BATCH_HELD"
+    exit_code = 3
+
+
+class UnavailableError(EsclusaError):
+    """A source or sink does not answer; trying again later can help."""
+
+    code = "UNAVAILABLE"
+    exit_code = 4
+    is_retryable = True
+
+
+class AlreadyRunningError(EsclusaError):
+    """Another run holds the pipeline; this one changed nothing."""
+
+    code = "ALREADY_RUNNING"
+    exit_code = 5
+
+
+class StateMismatchError(EsclusaError):
+    """Table, checkpoint and conf do not belong together; a person has to decide."""
+
+    code = "STATE_MISMATCH"
+    exit_code = 6
+
+
+class ReconciliationError(EsclusaError):
+    """Rows read are not rows written + quarantined + dropped: the batch fails and is replayed."""
+
+    code = "ROWS_DO_NOT_ADD_UP"
+    exit_code = 1

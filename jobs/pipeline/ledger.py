@@ -1,0 +1,136 @@
+"""The ledger: one row a batch, in a Delta table of its own for each pipeline."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from deltalake import DeltaTable
+
+from jobs.pipeline.quality.gate import Verdict
+from jobs.pipeline.storage import local_path
+
+_TIMESTAMP = pa.timestamp("us", tz="UTC")
+_CHECK = pa.struct(
+    [
+        ("name", pa.string()),
+        ("type", pa.string()),
+        ("on_failure", pa.string()),
+        ("mostly", pa.float64()),
+        ("element_count", pa.int64()),
+        ("unexpected_count", pa.int64()),
+        ("success", pa.bool_()),
+    ]
+)
+SCHEMA = pa.schema(
+    [
+        ("pipeline", pa.string()),
+        ("query_id", pa.string()),
+        ("batch_id", pa.int64()),
+        ("status", pa.string()),
+        ("message", pa.string()),
+        ("started_at", _TIMESTAMP),
+        ("finished_at", _TIMESTAMP),
+        ("source_range", pa.string()),
+        ("lag", pa.int64()),
+        ("rows_read", pa.int64()),
+        ("rows_written", pa.int64()),
+        ("rows_quarantined", pa.int64()),
+        ("rows_dropped", pa.int64()),
+        ("rows_malformed", pa.int64()),
+        ("rows_filtered", pa.int64()),
+        ("checks", pa.list_(_CHECK)),
+        ("rules_fingerprint", pa.string()),
+        ("target_version", pa.int64()),
+        ("quarantine_version", pa.int64()),
+        ("duration_ms", pa.map_(pa.string(), pa.int64())),
+    ]
+)
+
+
+class Status(StrEnum):
+    """How a batch ended."""
+
+    DONE = "done"
+    HELD = "held"
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRecord:
+    """One row of the ledger. For done batches rows_read = rows_written + rows_quarantined + rows_dropped,
+    where rows_dropped counts what checks dropped and what transforms filtered out (rows_filtered)."""
+
+    pipeline: str
+    query_id: str
+    batch_id: int
+    status: Status
+    message: str | None
+    started_at: datetime
+    finished_at: datetime
+    source_range: str
+    lag: int | None
+    """Files or records that the source still holds, as it last said; None if it has not said."""
+    rows_written: int
+    verdict: Verdict
+    rules_fingerprint: str
+    target_version: int | None
+    quarantine_version: int | None
+    duration_ms: dict[str, int]
+
+    @property
+    def rows_dropped(self) -> int:
+        """Rows left out on purpose, by checks and by transforms; negative if transforms made rows."""
+        return self.verdict.rows_dropped + self.verdict.rows_filtered
+
+    def as_row(self) -> dict[str, Any]:
+        """The row as SCHEMA has it."""
+        verdict = self.verdict
+        return {
+            "pipeline": self.pipeline,
+            "query_id": self.query_id,
+            "batch_id": self.batch_id,
+            "status": str(self.status),
+            "message": self.message,
+            "started_at": self.started_at,
+            "finished_at": self.finished_at,
+            "source_range": self.source_range,
+            "lag": self.lag,
+            "rows_read": verdict.rows_read,
+            "rows_written": self.rows_written,
+            "rows_quarantined": verdict.rows_quarantined,
+            "rows_dropped": self.rows_dropped,
+            "rows_malformed": verdict.malformed.count,
+            "rows_filtered": verdict.rows_filtered,
+            "checks": _check_rows(verdict),
+            "rules_fingerprint": self.rules_fingerprint,
+            "target_version": self.target_version,
+            "quarantine_version": self.quarantine_version,
+            "duration_ms": list(self.duration_ms.items()),
+        }
+
+
+def _check_rows(verdict: Verdict) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": result.check.name,
+            "type": result.check.type,
+            "on_failure": str(result.check.on_failure),
+            "mostly": result.check.mostly,
+            "element_count": result.element_count,
+            "unexpected_count": result.unexpected_count,
+            "success": result.success,
+        }
+        for result in verdict.results
+    ]
+
+
+def read_ledger(path: str, newest: int | None = None) -> list[dict[str, Any]]:
+    """Rows of a local ledger, oldest first, or only the `newest`; empty if there is none yet. Starts no Spark."""
+    folder = local_path(path)
+    if folder is None or not (Path(folder) / "_delta_log").is_dir():
+        return []
+    rows: list[dict[str, Any]] = DeltaTable(folder).to_pyarrow_table().to_pylist()
+    rows.sort(key=lambda row: (row["started_at"], row["batch_id"]))
+    return rows if newest is None else rows[-newest:]

@@ -1,0 +1,323 @@
+"""The conf language: frozen types that say which keys a pipeline may have. No Spark, no I/O."""
+
+import re
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+NAME_PATTERN = r"^[a-z][a-z0-9_]{0,62}$"
+DURATION_PATTERN = re.compile(r"^\s*(\d+)\s+(millisecond|second|minute|hour|day)s?\s*$")
+
+
+def _as_option(value: Any) -> Any:
+    """Spark reads options as text: YAML's true, 8 and 0.5 are written the way Spark spells them."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, int | float) else value
+
+
+def _check_duration(value: str) -> str:
+    if not DURATION_PATTERN.match(value):
+        message = f"'{value}' is not a duration; write a number and a unit, such as '10 seconds' or '5 minutes'"
+        raise ValueError(message)
+    return value
+
+
+Option = Annotated[str, BeforeValidator(_as_option)]
+Duration = Annotated[str, AfterValidator(_check_duration)]
+ColumnName = Annotated[str, Field(min_length=1, max_length=255)]
+
+
+class Strict(BaseModel):
+    """Base of every conf type: unknown keys are errors, instances never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class FileFormat(StrEnum):
+    """File formats that a directory source can hold."""
+
+    CSV = "csv"
+    JSON = "json"
+    PARQUET = "parquet"
+    ORC = "orc"
+    AVRO = "avro"
+    XML = "xml"
+    TEXT = "text"
+
+
+_FILE_STREAM_OPTIONS = frozenset(
+    "maxFilesPerTrigger maxBytesPerTrigger latestFirst maxFileAge fileNameOnly cleanSource sourceArchiveDir "
+    "retentionDuration recursiveFileLookup pathGlobFilter".split()
+)
+_TEXT_OPTIONS = frozenset("timestampFormat timestampNTZFormat dateFormat timeFormat locale timeZone lineSep".split())
+FILE_OPTIONS: dict[FileFormat, frozenset[str]] = {
+    FileFormat.CSV: _FILE_STREAM_OPTIONS
+    | _TEXT_OPTIONS
+    | frozenset(
+        "header sep delimiter quote escape comment nullValue emptyValue nanValue positiveInf negativeInf "
+        "ignoreLeadingWhiteSpace ignoreTrailingWhiteSpace multiLine maxColumns maxCharsPerColumn "
+        "charToEscapeQuoteEscaping unescapedQuoteHandling".split()
+    ),
+    FileFormat.JSON: _FILE_STREAM_OPTIONS
+    | _TEXT_OPTIONS
+    | frozenset("multiLine primitivesAsString prefersDecimal allowComments allowSingleQuotes".split()),
+    FileFormat.XML: _FILE_STREAM_OPTIONS
+    | _TEXT_OPTIONS
+    | frozenset(
+        "rowTag excludeAttribute nullValue ignoreSurroundingSpaces attributePrefix valueTag ignoreNamespace".split()
+    ),
+    FileFormat.PARQUET: _FILE_STREAM_OPTIONS | frozenset({"datetimeRebaseMode", "int96RebaseMode"}),
+    FileFormat.ORC: _FILE_STREAM_OPTIONS,
+    FileFormat.AVRO: _FILE_STREAM_OPTIONS | frozenset({"avroSchema", "datetimeRebaseMode"}),
+    FileFormat.TEXT: _FILE_STREAM_OPTIONS | frozenset({"lineSep"}),
+}
+FORMATS_WITH_OWN_SCHEMA = frozenset({FileFormat.PARQUET, FileFormat.ORC, FileFormat.AVRO, FileFormat.TEXT})
+
+KAFKA_OPTIONS = frozenset(
+    "kafka.bootstrap.servers subscribe subscribePattern assign startingOffsets startingOffsetsByTimestamp "
+    "startingTimestamp startingOffsetsByTimestampStrategy maxOffsetsPerTrigger minOffsetsPerTrigger maxTriggerDelay "
+    "minPartitions maxRecordsPerPartition groupIdPrefix includeHeaders fetchOffset.numRetries "
+    "fetchOffset.retryIntervalMs kafkaConsumer.pollTimeoutMs failOnDataLoss "
+    "kafka.security.protocol kafka.sasl.mechanism kafka.sasl.jaas.config kafka.ssl.truststore.location "
+    "kafka.ssl.truststore.password kafka.ssl.truststore.type kafka.ssl.keystore.location kafka.ssl.keystore.password "
+    "kafka.ssl.keystore.type kafka.ssl.key.password kafka.isolation.level kafka.request.timeout.ms "
+    "kafka.default.api.timeout.ms kafka.session.timeout.ms kafka.max.partition.fetch.bytes kafka.fetch.max.bytes "
+    "kafka.fetch.max.wait.ms kafka.client.id".split()
+)
+LOSS_SWITCHES = {
+    "ignoreCorruptFiles": "it skips files that cannot be read, and their rows with them",
+    "ignoreMissingFiles": "it skips files that vanished, and their rows with them",
+    "failOnDataLoss": "set to false it skips records that the topic no longer holds",
+    "mode": "Esclusa sets it: malformed records go to the quarantine",
+    "columnNameOfCorruptRecord": "Esclusa sets it: malformed records go to the quarantine",
+}
+
+
+class FilesSource(Strict):
+    """A directory (or glob) in which an upstream places whole files."""
+
+    type: Literal["files"]
+    format: FileFormat = Field(strict=False)
+    path: str
+    schema_name: str | None = Field(default=None, alias="schema")
+    """Name of `conf/schemas/<name>.ddl`; may be left out for formats that carry their own schema."""
+    options: dict[str, Option] = {}
+
+    @property
+    def is_line_based(self) -> bool:
+        """Whether one line of text is one record, so that its raw text is known for every row."""
+        if self.format in {FileFormat.CSV, FileFormat.JSON}:
+            return self.options.get("multiLine", "false").lower() != "true"
+        return self.format is FileFormat.TEXT
+
+    @property
+    def allowed_options(self) -> frozenset[str]:
+        """Options of Spark that this source takes."""
+        return FILE_OPTIONS[self.format]
+
+    @model_validator(mode="after")
+    def _needs_schema(self) -> "FilesSource":
+        if self.schema_name is None and self.format not in FORMATS_WITH_OWN_SCHEMA:
+            message = f"schema: missing; {self.format} files need one (the name of a file in conf/schemas/)"
+            raise ValueError(message)
+        if self.schema_name is not None and self.format is FileFormat.TEXT:
+            message = "schema: text files have one column, 'value'; remove the schema"
+            raise ValueError(message)
+        if self.format is FileFormat.XML and "rowTag" not in self.options:
+            message = "options.rowTag: missing; name the XML element that is one row"
+            raise ValueError(message)
+        return self
+
+
+class ValueFormat(StrEnum):
+    """How the bytes of a Kafka record's value are read."""
+
+    JSON = "json"
+    TEXT = "text"
+    BINARY = "binary"
+
+
+class KafkaSource(Strict):
+    """Records of one or more Kafka topics."""
+
+    type: Literal["kafka"]
+    value_format: ValueFormat = Field(default=ValueFormat.JSON, strict=False)
+    schema_name: str | None = Field(default=None, alias="schema")
+    """Name of `conf/schemas/<name>.ddl`: the fields of a JSON value."""
+    options: dict[str, Option]
+
+    allowed_options: ClassVar[frozenset[str]] = KAFKA_OPTIONS
+
+    @model_validator(mode="after")
+    def _needs_servers_topic_and_schema(self) -> "KafkaSource":
+        if "kafka.bootstrap.servers" not in self.options:
+            message = "options: missing kafka.bootstrap.servers (host:port, comma-separated)"
+            raise ValueError(message)
+        topics = [key for key in ("subscribe", "subscribePattern", "assign") if key in self.options]
+        if len(topics) != 1:
+            message = f"options: exactly one of subscribe, subscribePattern, assign; found {topics or 'none'}"
+            raise ValueError(message)
+        if (self.schema_name is None) == (self.value_format is ValueFormat.JSON):
+            message = "schema: needed for value_format json, and for no other"
+            raise ValueError(message)
+        return self
+
+
+Source = Annotated[FilesSource | KafkaSource, Field(discriminator="type")]
+
+
+class SqlTransform(Strict):
+    """One SELECT over `input`; its result is the next transform's `input`."""
+
+    sql: Annotated[str, Field(min_length=1, max_length=100_000)]
+
+
+class PythonTransform(Strict):
+    """A function `module.function` in jobs/transforms/: DataFrame -> DataFrame."""
+
+    python: Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]*\.[a-z_][a-z0-9_]*$")]
+
+
+Transform = SqlTransform | PythonTransform
+
+
+class OnFailure(StrEnum):
+    """What happens to a row that breaks a check, or to its batch."""
+
+    EXPECT = "expect"
+    DROP = "expect_or_drop"
+    QUARANTINE = "expect_or_quarantine"
+    FAIL = "expect_or_fail"
+
+
+class HaltWhen(Strict):
+    """Limits that hold a whole batch."""
+
+    quarantined_share_above: float = Field(ge=0, lt=1, strict=False)
+    """Share of the batch's rows, 0 to 1; above it nothing of the batch is written."""
+
+
+class Quality(Strict):
+    """Which checks guard the pipeline, and what breaking one means."""
+
+    suite: str | None = None
+    """Name of `conf/suites/<name>.json`; by default the pipeline's own name, if that file exists."""
+    on_failure: OnFailure = Field(default=OnFailure.QUARANTINE, strict=False)
+    halt_when: HaltWhen | None = None
+
+
+class DeltaSink(Strict):
+    """A Delta table that each batch is appended to."""
+
+    type: Literal["delta"]
+    path: str
+    mode: Literal["append"] = "append"
+    partition_by: list[ColumnName] = []
+    cluster_by: list[ColumnName] = []
+    table_properties: dict[str, Option] = {}
+    quarantine_path: str | None = None
+    """Where rows set apart go; by default the target's path with `_quarantine` behind it."""
+
+    @field_validator("table_properties")
+    @classmethod
+    def _refuse_short_transaction_memory(cls, properties: dict[str, str]) -> dict[str, str]:
+        if "delta.setTransactionRetentionDuration" in properties:
+            message = (
+                "delta.setTransactionRetentionDuration: remove it; Delta would forget which batches are written "
+                "and a replay would double them"
+            )
+            raise ValueError(message)
+        return properties
+
+    @model_validator(mode="after")
+    def _partition_or_cluster(self) -> "DeltaSink":
+        if self.partition_by and self.cluster_by:
+            message = "partition_by and cluster_by exclude each other; keep one"
+            raise ValueError(message)
+        return self
+
+
+class Trigger(Strict):
+    """When batches start: once through what is there, or at an interval until stopped."""
+
+    available_now: Literal[True] | None = None
+    processing_time: Duration | None = None
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> "Trigger":
+        if (self.available_now is None) == (self.processing_time is None):
+            message = "exactly one of available_now: true, processing_time: <duration>"
+            raise ValueError(message)
+        return self
+
+
+class Scope(StrEnum):
+    """What a check looks at: each row, the batch as a whole, or the columns' names and types."""
+
+    ROW = "row"
+    BATCH = "batch"
+    SCHEMA = "schema"
+
+
+class Check(Strict):
+    """One expectation of a suite, bound: what to test, on which rows, and what breaking it means."""
+
+    name: str
+    """Unique in its suite; stands in the ledger and in `_errors`."""
+    type: str
+    """Great Expectations' own name, such as expect_column_values_to_be_between."""
+    scope: Scope
+    columns: tuple[str, ...]
+    kwargs: dict[str, Any]
+    """The expectation's own parameters, validated; without column, mostly and row_condition."""
+    mostly: float = 1.0
+    row_condition: str | dict[str, Any] | None = None
+    on_failure: OnFailure
+    file: str
+    line: int
+
+
+class PipelineSpec(Strict):
+    """One file of conf/pipelines, as its author writes it."""
+
+    description: str = ""
+    source: Source
+    transforms: list[Transform] = []
+    quality: Quality = Quality()
+    sink: DeltaSink
+    trigger: Trigger = Trigger(available_now=True)
+    schedule: str | None = None
+    """Cron or @preset for the orchestrator; a run started by hand does not look at it."""
+
+
+class TargetSpec(Strict):
+    """One file of conf/targets: an environment."""
+
+    variables: dict[str, Option] = {}
+    state: str
+    """Directory for checkpoints, ledgers and locks; every driver that may run a pipeline must reach it."""
+    spark: dict[str, Option] = {}
+    """Spark options for `esclusa run`; under spark-submit its own --conf and --properties-file decide."""
+
+
+class Pipeline(Strict):
+    """Everything that a run needs to know, validated and resolved; what every stage receives a piece of."""
+
+    name: str = Field(pattern=NAME_PATTERN)
+    spec: PipelineSpec
+    file: str
+    """The pipeline's own file, as messages name it; `transform_lines` are the lines of its transforms."""
+    transform_lines: tuple[int, ...]
+    schema_ddl: str | None
+    """Text of the schema file; None where the format carries its own schema."""
+    checks: tuple[Check, ...]
+    """The suite's expectations, in file order; empty if the pipeline has no suite."""
+    root: str
+    """Directory that holds conf/ and, if there is one, jobs/transforms/."""
+    checkpoint: str
+    ledger_path: str
+    quarantine_path: str
+    lock_path: str
+    spark: dict[str, str]

@@ -1,0 +1,90 @@
+"""What a run would do, in words: nothing is written. Secrets stay references."""
+
+import yaml
+from pyspark.sql import SparkSession
+
+from jobs.pipeline.batch import build_frames, inspect_frames
+from jobs.pipeline.model import Check, Pipeline, Scope, SqlTransform
+from jobs.pipeline.quality.gate import Gate, Verdict, data_columns
+from jobs.pipeline.runner import compile_checks, fingerprint
+from jobs.pipeline.sources.source import open_sample, open_stream
+from jobs.pipeline.summary import EXAMPLES_SHOWN, shown_raw
+
+_HOW = {
+    Scope.ROW: "each row, as a Spark Column in the batch's one scan",
+    Scope.SCHEMA: "the columns' names and types, without reading data",
+    Scope.BATCH: "the batch's row count, from the same scan",
+}
+
+
+def describe(spark: SparkSession, pipeline: Pipeline) -> str:
+    """Resolved conf, then source, transforms, checks and sink; analyses the transforms, runs no Spark job."""
+    gate, shaped = compile_checks(spark, open_stream(spark, pipeline), pipeline)
+    conf = pipeline.spec.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=False)
+    columns = shaped.select(data_columns(shaped)).schema
+    sections = {
+        f"pipeline {pipeline.name} ({pipeline.file})": yaml.safe_dump(conf, sort_keys=False, allow_unicode=True),
+        "transforms": "\n".join(_transforms(pipeline)) or "none",
+        "checks": "\n".join(_checks(gate)) or "none",
+        "target columns": ", ".join(f"{field.name} {field.dataType.simpleString()}" for field in columns.fields),
+        "writes": "\n".join(_writes(pipeline, gate)),
+    }
+    return "\n".join(f"== {title}\n{text.rstrip()}\n" for title, text in sections.items())
+
+
+def judge_sample(spark: SparkSession, pipeline: Pipeline, rows: int) -> str:
+    """What the checks say of the source's first rows; runs Spark jobs, writes nothing."""
+    sample = open_sample(spark, pipeline, rows)
+    gate, _ = compile_checks(spark, sample, pipeline)
+    verdict = inspect_frames(build_frames(sample.persist(), pipeline, gate), gate)
+    return "\n".join(_verdict_lines(verdict))
+
+
+def _transforms(pipeline: Pipeline) -> list[str]:
+    return [
+        f"{number}. {transform.sql if isinstance(transform, SqlTransform) else transform.python}"
+        for number, transform in enumerate(pipeline.spec.transforms, 1)
+    ]
+
+
+def _checks(gate: Gate) -> list[str]:
+    return [f"{check.name}: {check.type}({_arguments(check)})\n    {_HOW[check.scope]}; then {check.on_failure}" for check in gate.checks]
+
+
+def _arguments(check: Check) -> str:
+    shown = {key: value for key, value in check.kwargs.items() if value not in (None, False)}
+    if check.mostly < 1:
+        shown["mostly"] = check.mostly
+    if check.row_condition:
+        shown["row_condition"] = check.row_condition
+    return ", ".join([*check.columns, *(f"{key}={value!r}" for key, value in shown.items())])
+
+
+def _writes(pipeline: Pipeline, gate: Gate) -> list[str]:
+    order = "verdict first, then two writes (a check can hold the batch)" if gate.can_hold else "one scan writes and judges"
+    return [
+        f"target      {pipeline.spec.sink.path}",
+        f"quarantine  {pipeline.quarantine_path}",
+        f"ledger      {pipeline.ledger_path}",
+        f"checkpoint  {pipeline.checkpoint}",
+        f"per batch   {order}",
+        f"rules       {fingerprint(pipeline)}",
+    ]
+
+
+def _verdict_lines(verdict: Verdict) -> list[str]:
+    lines = [
+        f"== sample of {verdict.rows_read:,} rows: {verdict.rows_passed:,} pass, {verdict.rows_quarantined:,} would be "
+        f"quarantined, {verdict.rows_dropped:,} dropped, {verdict.rows_filtered:,} filtered by transforms"
+    ]
+    if verdict.malformed.count:
+        lines.append(f"malformed: {verdict.malformed.count:,} rows")
+    lines += [
+        f"{'ok  ' if result.success else 'FAIL'} {result.check.name}: {result.unexpected_count:,} of "
+        f"{result.element_count:,} rows unexpected"
+        for result in verdict.results
+    ]
+    for row in (*verdict.malformed.rows[:EXAMPLES_SHOWN], *verdict.unfit.rows[:EXAMPLES_SHOWN]):
+        lines.append(f"e.g. {shown_raw(row)}\n     {'; '.join(error['message'] for error in row['_errors'])}")
+    lines += [f"a run would hold the batch: {reason}" for reason in verdict.held_because]
+    return lines

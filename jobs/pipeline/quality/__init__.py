@@ -1,0 +1,1 @@
+"""Checks: Great Expectations suites compiled to Spark Columns."""

@@ -1,0 +1,128 @@
+"""checks x schema -> problems: what would only fail on the first row is found before the first batch."""
+
+import difflib
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from pyspark.sql import SparkSession
+from pyspark.sql import types as T
+
+from jobs.pipeline.errors import Problem
+from jobs.pipeline.model import Check, Scope
+from jobs.pipeline.sql_guard import UnsafeSqlError, check_predicate
+
+_FAMILIES: tuple[tuple[str, tuple[type, ...]], ...] = (
+    ("number", (T.NumericType,)),
+    ("text", (T.StringType, T.CharType, T.VarcharType)),
+    ("boolean", (T.BooleanType,)),
+    ("time", (T.DateType, T.TimestampType, T.TimestampNTZType)),
+)
+_NEEDS_TEXT = frozenset(
+    {
+        "expect_column_values_to_match_strftime_format",
+        "expect_column_values_to_be_json_parseable",
+        "expect_column_values_to_match_regex",
+        "expect_column_values_to_not_match_regex",
+        "expect_column_values_to_match_regex_list",
+        "expect_column_values_to_not_match_regex_list",
+    }
+)
+
+
+def find_problems(checks: tuple[Check, ...], schema: T.StructType, spark: SparkSession) -> list[Problem]:
+    """Every check that cannot be evaluated over this schema, with its line in the suite; starts no Spark job."""
+    return [
+        Problem(check.file, check.line, f"check {check.name}", message)
+        for check in checks
+        for message in _problems_of(check, schema, spark)
+    ]
+
+
+def _problems_of(check: Check, schema: T.StructType, spark: SparkSession) -> Iterator[str]:
+    names = schema.fieldNames()
+    if check.type != "expect_column_to_exist":
+        missing = [name for name in check.columns if name not in names]
+        yield from (_no_such_column(name, names) for name in missing)
+        if missing:
+            return
+    if check.scope is Scope.ROW:
+        yield from _type_problems(check, [schema[name].dataType for name in check.columns])
+        yield from _condition_problems(check, schema, spark)
+    elif check.scope is Scope.SCHEMA:
+        yield from (f"there is no Spark type {name}; allowed: IntegerType, StringType, …" for name in _unknown_types(check))
+
+
+def _no_such_column(name: str, names: list[str]) -> str:
+    guess = difflib.get_close_matches(name, names, n=1)
+    hint = f"; did you mean {guess[0]}" if guess else ""
+    return f"there is no column '{name}' after the transforms{hint}; columns: {', '.join(names)}"
+
+
+def _type_problems(check: Check, types: list[T.DataType]) -> Iterator[str]:
+    family = _family(types[0])
+    if check.type in _NEEDS_TEXT and family != "text":
+        yield f"column '{check.columns[0]}' is {types[0].simpleString()}; this check needs text"
+    if len(types) == 2 and _family(types[1]) != family:  # noqa: PLR2004 - a pair
+        yield f"{types[0].simpleString()} and {types[1].simpleString()} cannot be compared"
+    for value in _literals(check):
+        if not _fits(value, family):
+            yield f"column '{check.columns[0]}' is {types[0].simpleString()}; {value!r} cannot be compared with it"
+
+
+def _literals(check: Check) -> list[Any]:
+    if "length" in check.type:
+        return []
+    values = [check.kwargs.get("min_value"), check.kwargs.get("max_value"), *check.kwargs.get("value_set", [])]
+    return [value for value in values if value is not None]
+
+
+def _family(data_type: T.DataType) -> str:
+    return next((name for name, types in _FAMILIES if isinstance(data_type, types)), "other")
+
+
+def _fits(value: Any, family: str) -> bool:
+    match value:
+        case bool():
+            return family == "boolean"
+        case int() | float():
+            return family == "number"
+        case str() if family == "time":
+            return _is_iso(value)
+        case str():
+            return family == "text"
+        case _:
+            return False
+
+
+def _is_iso(text: str) -> bool:
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _condition_problems(check: Check, schema: T.StructType, spark: SparkSession) -> Iterator[str]:
+    condition = check.row_condition
+    if isinstance(condition, dict):
+        names = schema.fieldNames()
+        yield from ("row_condition: " + _no_such_column(name, names) for name in _columns_of(condition) if name not in names)
+        condition = condition.get("pass_through_filter")
+    if isinstance(condition, str):
+        try:
+            check_predicate(spark, condition)
+        except UnsafeSqlError as error:
+            yield f"row_condition: {error}"
+
+
+def _columns_of(condition: dict[str, Any]) -> Iterator[str]:
+    if "column" in condition:
+        yield condition["column"]["name"]
+    for part in condition.get("conditions", []):
+        yield from _columns_of(part)
+
+
+def _unknown_types(check: Check) -> list[str]:
+    named = [check.kwargs["type_"]] if "type_" in check.kwargs else check.kwargs.get("type_list", [])
+    return [name for name in named if not hasattr(T, name)]

@@ -1,0 +1,247 @@
+"""One small function per Great Expectations row expectation: checked parameters -> Spark Column.
+
+A function returns whether a value is as expected; NULL counts as not expected, for a NULL value never
+reaches the question (see `compile_row_check`). Semantics: GX's own Spark metrics
+(great_expectations.expectations.metrics), except where a comment says otherwise.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import reduce
+from operator import and_, or_
+from typing import Any
+
+from pyspark.sql import Column
+from pyspark.sql import functions as F
+from pyspark.sql.types import StructType
+
+from jobs.pipeline.model import Check
+from jobs.pipeline.quality.strftime import compile_format
+
+Kwargs = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class RowRule:
+    """Two Boolean Columns, neither ever NULL: rows the check looks at, and those of them that break it."""
+
+    considered: Column
+    failed: Column
+
+
+def compile_row_check(check: Check) -> RowRule:
+    """Compile one row check; starts no Spark job. Column names are taken literally, dots included."""
+    columns = [column(name) for name in check.columns]
+    considered = _considered(check, columns)
+    expected = ROW_EXPECTATIONS[check.type](*columns, check.kwargs)
+    return RowRule(considered, considered & ~F.coalesce(expected, F.lit(False)))
+
+
+def column(name: str) -> Column:
+    """The column of exactly this name: dots and backticks have no meaning."""
+    return F.col("`" + name.replace("`", "``") + "`")
+
+
+def _considered(check: Check, columns: list[Column]) -> Column:
+    terms = [] if check.row_condition is None else [F.coalesce(compile_condition(check.row_condition), F.lit(False))]
+    if check.type not in _LOOKS_AT_NULL:
+        terms.append(_not_ignored(columns, check.kwargs))
+    return reduce(and_, terms, F.lit(True)) if len(terms) != 1 else terms[0]
+
+
+def _not_ignored(columns: list[Column], kwargs: Kwargs) -> Column:
+    """GX ignores NULL in one-column checks; for pairs `ignore_row_if` says which rows."""
+    match kwargs.get("ignore_row_if"):
+        case None | "either_value_is_missing":
+            return reduce(and_, [value.isNotNull() for value in columns])
+        case "both_values_are_missing":
+            return reduce(or_, [value.isNotNull() for value in columns])
+        case _:
+            return F.lit(True)
+
+
+def compile_condition(condition: str | Kwargs) -> Column:
+    """GX's row_condition -> Column: condition objects as GX writes them, or a SQL predicate (already vetted)."""
+    if isinstance(condition, str):
+        return F.expr(condition)
+    match condition["type"]:
+        case "pass_through":
+            return F.expr(condition["pass_through_filter"])
+        case "and" | "or":
+            combine = and_ if condition["type"] == "and" else or_
+            return reduce(combine, [compile_condition(part) for part in condition["conditions"]])
+        case "nullity":
+            value = column(condition["column"]["name"])
+            return value.isNull() if condition["is_null"] else value.isNotNull()
+        case "comparison":
+            return _compare(column(condition["column"]["name"]), condition["operator"], condition["parameter"])
+        case other:
+            message = f"row_condition of type '{other}' is not known"
+            raise ValueError(message)
+
+
+def _compare(value: Column, operator: str, parameter: Any) -> Column:
+    comparisons: dict[str, Callable[[], Column]] = {
+        "==": lambda: value == F.lit(parameter),
+        "!=": lambda: value != F.lit(parameter),
+        "<": lambda: value < F.lit(parameter),
+        "<=": lambda: value <= F.lit(parameter),
+        ">": lambda: value > F.lit(parameter),
+        ">=": lambda: value >= F.lit(parameter),
+        "IN": lambda: value.isin(parameter),
+        "NOT_IN": lambda: ~value.isin(parameter),
+    }
+    return comparisons[operator]()
+
+
+def _not_null(value: Column, _: Kwargs) -> Column:
+    return value.isNotNull()
+
+
+def _null(value: Column, _: Kwargs) -> Column:
+    return value.isNull()
+
+
+def _in_set(value: Column, kwargs: Kwargs) -> Column:
+    # A NULL in the set would make every other value's answer NULL; NULL values are ignored anyway.
+    return value.isin([item for item in kwargs["value_set"] if item is not None])
+
+
+def _not_in_set(value: Column, kwargs: Kwargs) -> Column:
+    return ~_in_set(value, kwargs)
+
+
+def _between(value: Column, kwargs: Kwargs) -> Column:
+    tests = []
+    if kwargs["min_value"] is not None:
+        low = F.lit(kwargs["min_value"])
+        tests.append(value > low if kwargs["strict_min"] else value >= low)
+    if kwargs["max_value"] is not None:
+        high = F.lit(kwargs["max_value"])
+        tests.append(value < high if kwargs["strict_max"] else value <= high)
+    return reduce(and_, tests)
+
+
+def _lengths_between(value: Column, kwargs: Kwargs) -> Column:
+    return _between(F.length(value), kwargs)
+
+
+def _length_equal(value: Column, kwargs: Kwargs) -> Column:
+    return F.length(value) == kwargs["value"]
+
+
+def _match_regex(value: Column, kwargs: Kwargs) -> Column:
+    return value.rlike(kwargs["regex"])
+
+
+def _not_match_regex(value: Column, kwargs: Kwargs) -> Column:
+    return ~value.rlike(kwargs["regex"])
+
+
+def _match_regex_list(value: Column, kwargs: Kwargs) -> Column:
+    combine = or_ if kwargs["match_on"] == "any" else and_
+    return reduce(combine, [value.rlike(regex) for regex in kwargs["regex_list"]])
+
+
+def _not_match_regex_list(value: Column, kwargs: Kwargs) -> Column:
+    return reduce(and_, [~value.rlike(regex) for regex in kwargs["regex_list"]])
+
+
+def _match_strftime(value: Column, kwargs: Kwargs) -> Column:
+    """`datetime.strptime(value, format)` succeeds: the text matches, and the day exists in its month."""
+    compiled = compile_format(kwargs["strftime_format"])
+    parts = {name: F.regexp_extract(value, compiled.regex, group) for name, group in compiled.groups.items()}
+    tests = [value.rlike(compiled.regex)]
+    if "year" in parts:
+        tests.append(parts["year"] != "0000")
+    if "day" in parts and "month" in parts:
+        year, month, day = (F.try_to_number(F.trim(part), F.lit("9999")) for part in _date_parts(parts))
+        first = F.make_date(F.greatest(year.cast("int"), F.lit(1)), month.cast("int"), F.lit(1))
+        tests.append(day <= F.dayofmonth(F.last_day(first)))
+    return reduce(and_, tests)
+
+
+def _date_parts(parts: dict[str, Column]) -> tuple[Column, Column, Column]:
+    return parts.get("year", F.lit("1900")), parts["month"], parts["day"]
+
+
+def _json_parseable(value: Column, _: Kwargs) -> Column:
+    """`json.loads(value)` succeeds. In brackets, for Spark's parser stops at the end of the first value."""
+    # json.loads also reads NaN and Infinity, which JSON itself does not have.
+    python_json = F.regexp_replace(value, r'(?<![\w"\-])(?:NaN|-?Infinity)(?![\w"])', "0")
+    return (_array_length(value) == 1) | (_array_length(python_json) == 1)
+
+
+def _array_length(value: Column) -> Column:
+    return F.coalesce(F.json_array_length(F.concat(F.lit("["), value, F.lit("]"))), F.lit(0))
+
+
+def _pair_equal(first: Column, second: Column, _: Kwargs) -> Column:
+    return first.eqNullSafe(second)
+
+
+def _pair_greater(first: Column, second: Column, kwargs: Kwargs) -> Column:
+    # A NULL on one side only fails the row, as in GX's pandas engine; GX's Spark engine lets it pass.
+    if kwargs["or_equal"]:
+        return (first >= second) | first.eqNullSafe(second)
+    return first > second
+
+
+_LOOKS_AT_NULL = frozenset({"expect_column_values_to_not_be_null", "expect_column_values_to_be_null"})
+
+ROW_EXPECTATIONS: dict[str, Callable[..., Column]] = {
+    "expect_column_values_to_not_be_null": _not_null,
+    "expect_column_values_to_be_null": _null,
+    "expect_column_values_to_be_in_set": _in_set,
+    "expect_column_values_to_not_be_in_set": _not_in_set,
+    "expect_column_values_to_be_between": _between,
+    "expect_column_value_lengths_to_be_between": _lengths_between,
+    "expect_column_value_lengths_to_equal": _length_equal,
+    "expect_column_values_to_match_regex": _match_regex,
+    "expect_column_values_to_not_match_regex": _not_match_regex,
+    "expect_column_values_to_match_regex_list": _match_regex_list,
+    "expect_column_values_to_not_match_regex_list": _not_match_regex_list,
+    "expect_column_values_to_match_strftime_format": _match_strftime,
+    "expect_column_values_to_be_json_parseable": _json_parseable,
+    "expect_column_pair_values_to_be_equal": _pair_equal,
+    "expect_column_pair_values_a_to_be_greater_than_b": _pair_greater,
+}
+
+
+def holds_for_schema(check: Check, schema: StructType) -> bool:
+    """Whether a schema check holds; reads no data. Types are PySpark's names, as in GX's Spark engine."""
+    names = schema.fieldNames()
+    match check.type:
+        case "expect_column_to_exist":
+            index = check.kwargs["column_index"]
+            name = check.columns[0]
+            return name in names and (index is None or names[index : index + 1] == [name])
+        case "expect_table_columns_to_match_set":
+            return _columns_match(check.kwargs, set(names))
+        case "expect_column_values_to_be_of_type":
+            return _type_name(schema, check) == check.kwargs["type_"]
+        case "expect_column_values_to_be_in_type_list":
+            return _type_name(schema, check) in check.kwargs["type_list"]
+        case other:
+            message = f"{other} does not look at the schema"
+            raise ValueError(message)
+
+
+def _columns_match(kwargs: Kwargs, names: set[str]) -> bool:
+    expected = set(kwargs["column_set"] or [])
+    if not expected:
+        return True
+    return expected == names if kwargs["exact_match"] else expected <= names
+
+
+def _type_name(schema: StructType, check: Check) -> str | None:
+    found = [type(field.dataType).__name__ for field in schema.fields if field.name == check.columns[0]]
+    return found[0] if found else None
+
+
+def holds_for_count(check: Check, rows: int) -> bool:
+    """Whether the batch's row count lies within the check's bounds (expect_table_row_count_to_be_between)."""
+    low, high = check.kwargs["min_value"], check.kwargs["max_value"]
+    above = low is None or (rows > low if check.kwargs["strict_min"] else rows >= low)
+    below = high is None or (rows < high if check.kwargs["strict_max"] else rows <= high)
+    return above and below

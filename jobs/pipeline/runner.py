@@ -1,0 +1,271 @@
+"""Runs a pipeline: wires the stages in their order, and holds that order and nothing else."""
+
+import hashlib
+import json
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+from pyspark.errors import StreamingQueryException
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.streaming.query import StreamingQuery
+
+from jobs.pipeline import ledger, quarantine
+from jobs.pipeline.batch import PreparedPipeline, SparkBatch
+from jobs.pipeline.checkpoint import read_query_id
+from jobs.pipeline.commit import Step, commit_batch, transaction
+from jobs.pipeline.delta import SmallTable, last_transaction
+from jobs.pipeline.errors import (
+    AlreadyRunningError,
+    ConfError,
+    EsclusaError,
+    StateMismatchError,
+    UnavailableError,
+)
+from jobs.pipeline.ledger import BatchRecord
+from jobs.pipeline.lock import hold_pipeline
+from jobs.pipeline.model import Pipeline
+from jobs.pipeline.quality.binding import find_problems
+from jobs.pipeline.quality.gate import Gate, compile_gate, data_columns
+from jobs.pipeline.record import MALFORMED
+from jobs.pipeline.sinks import ensure_target
+from jobs.pipeline.sources.source import open_stream, parse
+from jobs.pipeline.storage import local_path
+from jobs.pipeline.transforms import apply_transforms, vet_transforms
+
+POLL_SECONDS = 0.5
+_BUSY = ("CONCURRENT_STREAM_LOG_UPDATE", "CONCURRENT_QUERY", "ConcurrentTransactionException")
+_STATE = ("STREAMING_CHECKPOINT_MISSING_METADATA_FILE", "KAFKA_DATA_LOSS", "DIFFERENT_DELTA_TABLE")
+_UNAVAILABLE = ("TimeoutException", "DisconnectException", "Connection refused", "FAILED_READ_FILE")
+
+Report = Callable[[BatchRecord], None]
+
+
+class StopRequestedError(Exception):
+    """Raised inside the next batch when the run has been asked to stop; nothing of that batch is written."""
+
+
+def shape(unparsed: DataFrame, pipeline: Pipeline) -> DataFrame:
+    """Unparsed rows -> rows as the gate sees them (`_record` plus data columns); lazy."""
+    return apply_transforms(parse(unparsed, pipeline).drop(MALFORMED), pipeline)
+
+
+def compile_checks(spark: SparkSession, unparsed: DataFrame, pipeline: Pipeline) -> tuple[Gate, DataFrame]:
+    """The gate for a pipeline, and an empty frame of the columns it sees; no Spark job.
+
+    Raises ConfError for transforms and checks that cannot be evaluated over this source.
+    """
+    vet_transforms(spark, pipeline)
+    shaped = shape(spark.createDataFrame([], unparsed.schema), pipeline)
+    problems = find_problems(pipeline.checks, shaped.select(data_columns(shaped)).schema, spark)
+    if problems:
+        raise ConfError(problems)
+    return compile_gate(pipeline.checks, pipeline.spec.quality, shaped.select(data_columns(shaped)).schema), shaped
+
+
+def fingerprint(pipeline: Pipeline) -> str:
+    """Short hash of all that decides about a row: checks, transforms, schema, quality settings."""
+    rules = [check.model_dump(mode="json", exclude={"file", "line"}) for check in pipeline.checks]
+    content = [
+        rules,
+        pipeline.spec.model_dump(mode="json", include={"transforms", "quality"}),
+        pipeline.schema_ddl,
+    ]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclass(slots=True)
+class PipelineRun:
+    """One run of one pipeline. `start`, then `wait`; `request_stop` from any thread ends it after the batch in flight."""
+
+    spark: SparkSession
+    pipeline: Pipeline
+    report: Report
+    query: StreamingQuery | None = None
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _in_flight: threading.Lock = field(default_factory=threading.Lock)
+    _failure: BaseException | None = None
+    _held_locks: ExitStack = field(default_factory=ExitStack)
+    _prepared: PreparedPipeline | None = None
+    _last_batch: int = -1
+
+    def start(self) -> None:
+        """Lock, prepare, start the query; raises what is wrong before the first batch."""
+        self._held_locks.enter_context(hold_pipeline(self.pipeline.name, self.pipeline.lock_path))
+        try:
+            self._start()
+        except BaseException:
+            self._held_locks.close()
+            raise
+
+    def _start(self) -> None:
+        unparsed = open_stream(self.spark, self.pipeline)
+        gate, shaped = compile_checks(self.spark, unparsed, self.pipeline)
+        columns = shaped.select(data_columns(shaped))
+        ensure_target(self.spark, self.pipeline, columns.schema)
+        tables = _small_tables(self.spark, self.pipeline)
+        self._prepared = PreparedPipeline(
+            self.pipeline, gate, columns.columns, "", fingerprint(self.pipeline), *tables
+        )
+        writer = unparsed.writeStream.queryName(self.pipeline.name).option("checkpointLocation", self.pipeline.checkpoint)
+        trigger = self.pipeline.spec.trigger
+        if trigger.available_now:
+            writer = writer.trigger(availableNow=True)
+        else:
+            writer = writer.trigger(processingTime=str(trigger.processing_time))
+        try:
+            self.query = writer.foreachBatch(self._run_batch).start()
+        except Exception as error:
+            raise classify(error) from error
+
+    def wait(self) -> None:
+        """Wait until the query has ended; raises the failure that ended it, as an EsclusaError where it is known."""
+        try:
+            self._wait()
+        finally:
+            self._held_locks.close()
+
+    def _wait(self) -> None:
+        assert self.query is not None  # noqa: S101 - wait follows start
+        try:
+            while not self.query.awaitTermination(POLL_SECONDS):
+                if self._stop.is_set():
+                    self._stop_when_idle(self.query)
+        except StreamingQueryException as error:
+            if isinstance(self._failure, StopRequestedError):
+                return
+            raise (self._failure or classify(error)) from error
+
+    def request_stop(self) -> None:
+        """Ask the run to end after the batch in flight; returns at once."""
+        self._stop.set()
+
+    def _stop_when_idle(self, query: StreamingQuery) -> None:
+        """Stop once the last batch's own commit is in the checkpoint; a batch that starts meanwhile refuses itself."""
+        with self._in_flight:
+            progress = query.lastProgress
+            if self._last_batch < 0 or (progress is not None and progress["batchId"] >= self._last_batch):
+                query.stop()
+
+    def _run_batch(self, unparsed: DataFrame, batch_id: int) -> None:
+        with self._in_flight:
+            try:
+                if self._stop.is_set():
+                    raise StopRequestedError
+                self._commit(unparsed, batch_id)
+            except BaseException as error:
+                self._failure = error
+                raise
+
+    def _commit(self, unparsed: DataFrame, batch_id: int) -> None:
+        prepared = self._with_query_id(unparsed.sparkSession)
+        is_first = self._last_batch < 0
+        done = steps_done(prepared, batch_id) if is_first else frozenset()
+        batch = SparkBatch(
+            prepared,
+            unparsed,
+            batch_id,
+            verdict_must_come_first=prepared.gate.can_hold or (is_first and not prepared.ledger.knows_transactions),
+            lag=self._lag(),
+        )
+        try:
+            commit_batch(batch, done)
+        finally:
+            batch.release()
+            if batch.finished:
+                self.report(batch.finished)
+        self._last_batch = batch_id
+
+    def _with_query_id(self, spark: SparkSession) -> PreparedPipeline:
+        assert self._prepared is not None  # noqa: S101 - batches follow start
+        if not self._prepared.query_id:
+            query_id = read_query_id(spark, self.pipeline.checkpoint)
+            if query_id is None:
+                message = f"the checkpoint {self.pipeline.checkpoint} has no metadata file; restore it"
+                raise StateMismatchError(message)
+            self._prepared = _replace_query_id(self._prepared, query_id)
+        return self._prepared
+
+    def _lag(self) -> int | None:
+        progress = self.query.lastProgress if self.query else None
+        return lag_of(dict(progress)) if progress else None
+
+
+def lag_of(progress: dict[str, Any]) -> int | None:
+    """Files or records that the source still holds, from a query progress; None if it does not say."""
+    metrics = [source.get("metrics") or {} for source in progress.get("sources", [])]
+    for metric in metrics:
+        if "numFilesOutstanding" in metric:
+            return int(metric["numFilesOutstanding"])
+    behind = [_kafka_lag(source) for source in progress.get("sources", [])]
+    return sum(behind) if behind and None not in behind else None  # type: ignore[arg-type]
+
+
+def _kafka_lag(source: dict[str, Any]) -> int | None:
+    latest, end = _as_offsets(source.get("latestOffset")), _as_offsets(source.get("endOffset"))
+    if latest is None or end is None:
+        return None
+    return sum(
+        max(0, offset - end.get(topic, {}).get(partition, 0))
+        for topic, partitions in latest.items()
+        for partition, offset in partitions.items()
+    )
+
+
+def _as_offsets(value: Any) -> dict[str, dict[str, int]] | None:
+    parsed = json.loads(value) if isinstance(value, str) and value.startswith("{") else value
+    return parsed if isinstance(parsed, dict) and all(isinstance(item, dict) for item in parsed.values()) else None
+
+
+def steps_done(prepared: PreparedPipeline, batch_id: int) -> frozenset[Step]:
+    """Which writes of this batch an earlier attempt made; asked for a run's first batch only, the only replay."""
+    if not prepared.ledger.knows_transactions:
+        return frozenset()
+    versions = {
+        Step.TARGET: _target_version(prepared),
+        Step.QUARANTINE: prepared.quarantine.last_version_of(_app_id(prepared, Step.QUARANTINE)),
+        Step.LEDGER: prepared.ledger.last_version_of(_app_id(prepared, Step.LEDGER)),
+    }
+    return frozenset(step for step, version in versions.items() if version is not None and version >= batch_id)
+
+
+def _target_version(prepared: PreparedPipeline) -> int | None:
+    path = prepared.pipeline.spec.sink.path
+    return last_transaction(path, _app_id(prepared, Step.TARGET)) if local_path(path) is not None else None
+
+
+def _app_id(prepared: PreparedPipeline, step: Step) -> str:
+    return transaction(prepared.query_id, step, 0).app_id
+
+
+def _replace_query_id(prepared: PreparedPipeline, query_id: str) -> PreparedPipeline:
+    return PreparedPipeline(
+        prepared.pipeline,
+        prepared.gate,
+        prepared.target_columns,
+        query_id,
+        prepared.fingerprint,
+        prepared.quarantine,
+        prepared.ledger,
+    )
+
+
+def _small_tables(spark: SparkSession, pipeline: Pipeline) -> tuple[SmallTable, SmallTable]:
+    tables = (
+        SmallTable(spark, pipeline.quarantine_path, quarantine.SCHEMA),
+        SmallTable(spark, pipeline.ledger_path, ledger.SCHEMA),
+    )
+    for table in tables:
+        table.create()
+    return tables
+
+
+def classify(error: Exception) -> EsclusaError:
+    """A failure of Spark -> the error whose exit code tells an operator what to do."""
+    text = str(error)
+    for markers, kind in ((_BUSY, AlreadyRunningError), (_STATE, StateMismatchError), (_UNAVAILABLE, UnavailableError)):
+        if any(marker in text for marker in markers):
+            return kind(text)
+    return EsclusaError(text)

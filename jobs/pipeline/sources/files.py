@@ -1,0 +1,145 @@
+"""File directories: csv, json, parquet, orc, avro, xml, text."""
+
+import csv
+import io
+
+from pyspark.errors import AnalysisException
+from pyspark.sql import Column, DataFrame, DataFrameReader, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.streaming import DataStreamReader
+from pyspark.sql.types import StructType
+
+from jobs.pipeline.errors import UnavailableError
+from jobs.pipeline.model import FileFormat, FilesSource
+from jobs.pipeline.record import MALFORMED, RECORD
+from jobs.pipeline.sources.text_values import CORRUPT, column_list, parse_csv, parse_json
+
+_STREAM_ONLY = frozenset(
+    "maxFilesPerTrigger maxBytesPerTrigger latestFirst maxFileAge fileNameOnly cleanSource sourceArchiveDir "
+    "retentionDuration".split()
+)
+_LISTING = _STREAM_ONLY | {"recursiveFileLookup", "pathGlobFilter", "lineSep"}
+_WITH_CORRUPT_COLUMN = frozenset({FileFormat.CSV, FileFormat.JSON, FileFormat.XML})
+_META = "_esclusa_file"
+_LINE = "value"
+
+
+def open_stream(spark: SparkSession, source: FilesSource, ddl: str | None) -> DataFrame:
+    """New files under the path, each once: lines of text, or the format's own columns, plus file coordinates."""
+    _require_path(spark, source.path)
+    return _open(spark.readStream.options(**_reader_options(source)), spark, source, ddl)
+
+
+def open_sample(spark: SparkSession, source: FilesSource, ddl: str | None) -> DataFrame:
+    """All files under the path, as a static frame of the same columns."""
+    _require_path(spark, source.path)
+    options = {key: value for key, value in _reader_options(source).items() if key not in _STREAM_ONLY}
+    return _open(spark.read.options(**options), spark, source, ddl)
+
+
+def parse(unparsed: DataFrame, source: FilesSource, ddl: str | None) -> DataFrame:
+    """Unparsed rows -> `_record`, `_malformed`, data columns; header lines and blank lines are no rows."""
+    if not source.is_line_based:
+        return _parse_columns(unparsed)
+    record = _record(F.col(_LINE).cast("binary"))
+    if source.format is FileFormat.TEXT:
+        reason = F.when(~F.is_valid_utf8(F.col(_LINE)), "not valid UTF-8")
+        return unparsed.select(record, reason.alias(MALFORMED), _LINE)
+    schema = StructType.fromDDL(ddl or "")
+    options = {key: value for key, value in source.options.items() if key not in _LISTING}
+    lines = unparsed.where(_is_data_line(source, schema)).select(record)
+    raw = F.col(f"{RECORD}.raw")
+    if source.format is FileFormat.JSON:
+        return parse_json(lines, raw, schema, options)
+    return parse_csv(lines, raw.cast("string"), schema, options)
+
+
+def _require_path(spark: SparkSession, path: str) -> None:
+    jvm = spark._jvm  # noqa: SLF001 - Hadoop's FileSystem is public, and reaches every store that Spark reaches
+    target = jvm.org.apache.hadoop.fs.Path(path)  # type: ignore[union-attr]
+    found = target.getFileSystem(spark._jsparkSession.sessionState().newHadoopConf()).globStatus(target)  # noqa: SLF001
+    if not found:
+        message = f"source path {path} does not exist; create the directory, or correct source.path"
+        raise UnavailableError(message)
+
+
+def _reader_options(source: FilesSource) -> dict[str, str]:
+    if source.is_line_based:
+        return {key: value for key, value in source.options.items() if key in _LISTING}
+    corrupt = {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": CORRUPT}
+    return source.options | (corrupt if source.format in _WITH_CORRUPT_COLUMN else {})
+
+
+def _open(
+    reader: DataFrameReader | DataStreamReader, spark: SparkSession, source: FilesSource, ddl: str | None
+) -> DataFrame:
+    if source.is_line_based:
+        rows = reader.format("text").load(source.path)
+    else:
+        rows = reader.format(source.format).schema(_columns_on_disk(spark, source, ddl)).load(source.path)
+    file = F.struct(
+        F.col("_metadata.file_path").alias("path"),
+        F.col("_metadata.file_modification_time").alias("modified_at"),
+        F.col("_metadata.file_block_start").alias("block_start"),
+    )
+    return rows.select("*", file.alias(_META))
+
+
+def _columns_on_disk(spark: SparkSession, source: FilesSource, ddl: str | None) -> str:
+    if ddl is not None:
+        columns = column_list(StructType.fromDDL(ddl))
+        return f"{columns}, {CORRUPT} string" if source.format in _WITH_CORRUPT_COLUMN else columns
+    try:
+        return column_list(spark.read.format(source.format).load(source.path).schema)
+    except AnalysisException as error:
+        message = (
+            f"no {source.format} file in {source.path} to learn the columns from; "
+            "place one, or name a schema (source.schema)"
+        )
+        raise UnavailableError(message) from error
+
+
+def _record(raw: Column) -> Column:
+    file = F.col(_META)
+    return F.struct(raw.alias("raw"), *(file[name].alias(name) for name in ("path", "modified_at", "block_start"))).alias(
+        RECORD
+    )
+
+
+def _parse_columns(unparsed: DataFrame) -> DataFrame:
+    names = [name for name in unparsed.columns if name not in {_META, CORRUPT}]
+    has_corrupt = CORRUPT in unparsed.columns
+    corrupt = F.col(CORRUPT) if has_corrupt else F.lit(None).cast("string")
+    file = F.col(_META)
+    record = F.struct(
+        corrupt.cast("binary").alias("raw"),
+        F.struct(*names).alias("columns"),
+        *(file[name].alias(name) for name in ("path", "modified_at", "block_start")),
+    )
+    reason = F.when(corrupt.isNotNull(), "malformed record, or a field does not fit its type")
+    return unparsed.select(record.alias(RECORD), reason.alias(MALFORMED), *names)
+
+
+def _is_data_line(source: FilesSource, schema: StructType) -> Column:
+    """Not blank, not a comment, and not the header: a line that holds just the columns' names, in order."""
+    line = F.col(_LINE)
+    is_data = F.trim(line) != ""
+    if "comment" in source.options:
+        is_data = is_data & ~line.startswith(source.options["comment"])
+    if source.options.get("header", "false").lower() == "true":
+        is_data = is_data & ~F.trim(line).isin(_header_lines(source, schema))
+    return is_data
+
+
+def _header_lines(source: FilesSource, schema: StructType) -> list[str]:
+    """The header as an upstream may write it: bare, or every name in quotes; with or without a byte order mark."""
+    separator = source.options.get("sep", source.options.get("delimiter", ","))
+    quote = source.options.get("quote", '"') or '"'
+    lines = []
+    for style in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL):
+        text = io.StringIO()
+        csv.writer(text, delimiter=separator, quotechar=quote, quoting=style, lineterminator="").writerow(
+            schema.fieldNames()
+        )
+        lines.append(text.getvalue())
+    return [mark + line for mark in ("", "\ufeff") for line in lines]

@@ -1,0 +1,69 @@
+"""Kafka topics: JSON, text or binary values."""
+
+import socket
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.types import StructType
+
+from jobs.pipeline.errors import UnavailableError
+from jobs.pipeline.model import KafkaSource, ValueFormat
+from jobs.pipeline.record import MALFORMED, RECORD
+from jobs.pipeline.secret_text import reveal
+from jobs.pipeline.sources.text_values import parse_json
+
+CONNECT_TIMEOUT_SECONDS = 5
+_STREAM_ONLY = frozenset(
+    "maxOffsetsPerTrigger minOffsetsPerTrigger maxTriggerDelay startingOffsets startingOffsetsByTimestamp "
+    "startingTimestamp startingOffsetsByTimestampStrategy".split()
+)
+
+
+def open_stream(spark: SparkSession, source: KafkaSource) -> DataFrame:
+    """Records from the checkpoint's offsets on; the first time from `startingOffsets`, by default the earliest."""
+    _require_broker(source)
+    options = {"startingOffsets": "earliest", "failOnDataLoss": "true", "includeHeaders": "true"} | source.options
+    return spark.readStream.format("kafka").options(**_revealed(options)).load()
+
+
+def open_sample(spark: SparkSession, source: KafkaSource) -> DataFrame:
+    """The records that the topics hold now, as a static frame of the same columns."""
+    _require_broker(source)
+    options = {key: value for key, value in source.options.items() if key not in _STREAM_ONLY}
+    return spark.read.format("kafka").options(**_revealed({"includeHeaders": "true"} | options)).load()
+
+
+def parse(unparsed: DataFrame, source: KafkaSource, ddl: str | None) -> DataFrame:
+    """Records -> `_record` (raw, key, topic, partition, offset, timestamp, headers), `_malformed`, data columns."""
+    coordinates = [name for name in unparsed.columns if name != "value"]
+    rows = unparsed.select(F.struct(F.col("value").alias("raw"), *coordinates).alias(RECORD))
+    raw = F.col(f"{RECORD}.raw")
+    match source.value_format:
+        case ValueFormat.JSON:
+            return parse_json(rows, raw, StructType.fromDDL(ddl or ""), {})
+        case ValueFormat.TEXT:
+            text = raw.cast("string")
+            reason = F.when(raw.isNull(), "null value (tombstone)").when(~F.is_valid_utf8(text), "not valid UTF-8")
+            return rows.select(RECORD, reason.alias(MALFORMED), text.alias("value"))
+        case ValueFormat.BINARY:
+            return rows.select(RECORD, F.lit(None).cast("string").alias(MALFORMED), raw.alias("value"))
+
+
+def _revealed(options: dict[str, str]) -> dict[str, str]:
+    return {key: reveal(value) for key, value in options.items()}
+
+
+def _require_broker(source: KafkaSource) -> None:
+    """Ask before Spark does: its own answer to an absent broker is minutes of retries."""
+    servers = [server.strip() for server in source.options["kafka.bootstrap.servers"].split(",")]
+    failures = []
+    for server in servers:
+        host, _, port = server.rpartition(":")
+        try:
+            socket.create_connection((host, int(port)), CONNECT_TIMEOUT_SECONDS).close()
+        except (OSError, ValueError) as error:
+            failures.append(f"{server} ({error})")
+        else:
+            return
+    message = f"no Kafka broker answers at {', '.join(failures)}; start it, or correct kafka.bootstrap.servers"
+    raise UnavailableError(message)

@@ -1,0 +1,41 @@
+"""Source -> DataFrame of unparsed rows; unparsed rows -> parsed rows. Dispatches on the kind."""
+
+from typing import assert_never
+
+from pyspark.sql import DataFrame, SparkSession
+
+from jobs.pipeline.model import FilesSource, KafkaSource, Pipeline
+from jobs.pipeline.sources import files, kafka
+
+
+def open_stream(spark: SparkSession, pipeline: Pipeline) -> DataFrame:
+    """Streaming DataFrame of unparsed rows; UnavailableError if the source does not answer."""
+    match pipeline.spec.source:
+        case FilesSource() as source:
+            return files.open_stream(spark, source, pipeline.schema_ddl)
+        case KafkaSource() as source:
+            return kafka.open_stream(spark, source)
+        case _ as never:
+            assert_never(never)
+
+
+def open_sample(spark: SparkSession, pipeline: Pipeline, rows: int) -> DataFrame:
+    """Static DataFrame of at most `rows` unparsed rows, from the oldest that the source holds."""
+    match pipeline.spec.source:
+        case FilesSource() as source:
+            return files.open_sample(spark, source, pipeline.schema_ddl).limit(rows)
+        case KafkaSource() as source:
+            return kafka.open_sample(spark, source).limit(rows)
+        case _ as never:
+            assert_never(never)
+
+
+def parse(unparsed: DataFrame, pipeline: Pipeline) -> DataFrame:
+    """Columns `_record`, `_malformed` (the reason, or NULL), then the data columns, NULL where malformed."""
+    match pipeline.spec.source:
+        case FilesSource() as source:
+            return files.parse(unparsed, source, pipeline.schema_ddl)
+        case KafkaSource() as source:
+            return kafka.parse(unparsed, source, pipeline.schema_ddl)
+        case _ as never:
+            assert_never(never)

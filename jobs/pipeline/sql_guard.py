@@ -1,0 +1,131 @@
+"""What SQL in conf may say: row by row over `input`, nothing else. Looks at Spark's own parse tree, never at text.
+
+Conf authors are semi-trusted: no files, tables or catalogs, no JVM reflection, no scripts, no subqueries.
+"""
+
+import json
+from typing import Any
+
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import ParseException
+from pyspark.sql import SparkSession
+
+ALLOWED_PLAN_NODES = frozenset(
+    "Project Filter SubqueryAlias UnresolvedRelation UnresolvedWith Generate UnresolvedSubqueryColumnAliases "
+    "OneRowRelation".split()
+)
+STATEFUL_PLAN_NODES = {
+    "Aggregate": "it groups rows",
+    "Distinct": "it removes duplicates",
+    "Deduplicate": "it removes duplicates",
+    "Sort": "it sorts",
+    "GlobalLimit": "it limits rows",
+    "LocalLimit": "it limits rows",
+    "Window": "it uses a window",
+    "WithWindowDefinition": "it uses a window",
+    "Join": "it joins",
+    "Union": "it unites",
+}
+DENIED_FUNCTIONS = frozenset(
+    "reflect java_method try_reflect version current_user session_user user current_catalog current_database "
+    "current_schema input_file_name input_file_block_start input_file_block_length spark_partition_id".split()
+)
+AGGREGATE_FUNCTIONS = frozenset(
+    "count sum avg mean min max first last collect_list collect_set array_agg count_if any_value approx_count_distinct "
+    "stddev variance median mode max_by min_by listagg string_agg percentile".split()
+)
+
+
+class UnsafeSqlError(ValueError):
+    """SQL that conf may not hold; the message says what in it and why."""
+
+
+def check_select(spark: SparkSession, sql: str) -> None:
+    """Refuse all but row-wise SELECTs over `input`; nothing is resolved or run. Raises UnsafeSqlError."""
+    nodes = _parse(spark, sql, "parsePlan")
+    names = {"input"} | {_cte_name(node) for node in nodes if node.get("product-class") == "scala.Tuple3"}
+    for node in nodes:
+        _check_plan_node(node)
+        _check_expression(node)
+        if _class_of(node) == "UnresolvedRelation" and _parts(node["multipartIdentifier"]) not in [[n] for n in names]:
+            message = f"it reads {'.'.join(_parts(node['multipartIdentifier']))}; only `input` can be read"
+            raise UnsafeSqlError(message)
+
+
+def check_predicate(spark: SparkSession, sql: str) -> None:
+    """Refuse a SQL predicate that is more than an expression over columns. Raises UnsafeSqlError."""
+    for node in _parse(spark, sql, "parseExpression"):
+        _check_expression(node)
+
+
+def _parse(spark: SparkSession, sql: str, method: str) -> list[dict[str, Any]]:
+    parser = spark._jsparkSession.sessionState().sqlParser()  # noqa: SLF001 - PySpark shows no parser of its own
+    try:
+        tree = getattr(parser, method)(sql)
+        return list(_objects(json.loads(tree.toJSON())))
+    except ParseException as error:
+        raise UnsafeSqlError(str(error).strip().splitlines()[0]) from error
+    except Py4JJavaError as error:
+        message = "it uses a construct that cannot be checked"
+        raise UnsafeSqlError(message) from error
+
+
+def _objects(value: Any) -> Any:
+    if isinstance(value, dict):
+        yield value
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from _objects(item)
+
+
+def _class_of(node: dict[str, Any]) -> str:
+    return str(node.get("class", "")).rpartition(".")[2]
+
+
+def _check_plan_node(node: dict[str, Any]) -> None:
+    name, package = _class_of(node), str(node.get("class", ""))
+    if ".plans.logical." not in package and "UnresolvedTableValuedFunction" not in package:
+        return
+    if name in STATEFUL_PLAN_NODES:
+        message = (
+            f"{STATEFUL_PLAN_NODES[name]}, which over a stream needs state; transforms work row by row for now: "
+            "SELECT … FROM input [LATERAL VIEW …] [WHERE …]"
+        )
+        raise UnsafeSqlError(message)
+    if name not in ALLOWED_PLAN_NODES:
+        message = f"{name} is not allowed; write SELECT … FROM input [LATERAL VIEW …] [WHERE …]"
+        raise UnsafeSqlError(message)
+
+
+def _check_expression(node: dict[str, Any]) -> None:
+    name = _class_of(node)
+    if name in {"ListQuery", "ScalarSubquery", "Exists", "InSubquery", "LateralSubquery", "FunctionTableSubquery"}:
+        message = "subqueries are not allowed"
+        raise UnsafeSqlError(message)
+    if name in {"UnresolvedFunction", "UnresolvedGenerator"}:
+        _check_function(node)
+
+
+def _check_function(node: dict[str, Any]) -> None:
+    parts = [part.lower() for part in _parts(node.get("nameParts", node.get("name", "")))]
+    if not parts:
+        return
+    if len(parts) > 1 and parts[:-1] not in (["builtin"], ["system", "builtin"]):
+        message = f"function {'.'.join(parts)} is not one of Spark's own"
+        raise UnsafeSqlError(message)
+    if parts[-1] in DENIED_FUNCTIONS:
+        message = f"function {parts[-1]} is not allowed"
+        raise UnsafeSqlError(message)
+    if parts[-1] in AGGREGATE_FUNCTIONS:
+        message = f"{parts[-1]}() groups rows, which over a stream needs state; transforms work row by row for now"
+        raise UnsafeSqlError(message)
+
+
+def _cte_name(node: dict[str, Any]) -> str:
+    return str(node.get("_1", ""))
+
+
+def _parts(text: Any) -> list[str]:
+    """Spark prints a name's parts as `[a, b]`."""
+    return [part.strip() for part in str(text).strip("[]").split(",") if part.strip()]

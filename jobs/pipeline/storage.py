@@ -1,0 +1,36 @@
+"""Small reads of files through Hadoop's FileSystem, so that every store that Spark reaches can be read the same way."""
+
+from typing import Any
+from urllib.parse import unquote, urlparse
+
+from pyspark.sql import SparkSession
+
+
+def local_path(path: str) -> str | None:
+    """The path on the local (or a mounted) file system; None if it lies on an object store or HDFS."""
+    url = urlparse(path)
+    if url.scheme not in {"", "file"}:
+        return None
+    return unquote(url.path) if url.scheme else path
+
+
+def exists(spark: SparkSession, path: str) -> bool:
+    """Whether a file or directory stands at the path."""
+    file_system, target = _open(spark, path)
+    return bool(file_system.exists(target))
+
+
+def read_text(spark: SparkSession, path: str) -> str:
+    """The whole file as UTF-8 text; for small files only."""
+    file_system, target = _open(spark, path)
+    stream = file_system.open(target)
+    try:
+        return str(spark._jvm.org.apache.commons.io.IOUtils.toString(stream, "UTF-8"))  # type: ignore[union-attr] # noqa: SLF001
+    finally:
+        stream.close()
+
+
+def _open(spark: SparkSession, path: str) -> tuple[Any, Any]:
+    jvm: Any = spark._jvm  # noqa: SLF001 - Hadoop's public API; PySpark has no door of its own to it
+    target = jvm.org.apache.hadoop.fs.Path(path)
+    return target.getFileSystem(spark._jsparkSession.sessionState().newHadoopConf()), target  # noqa: SLF001

@@ -1,0 +1,1 @@
+"""Your own Python transforms: one function, DataFrame -> DataFrame, named `module.function` in a pipeline."""
