@@ -8,7 +8,7 @@ from jobs.dev import flights
 from jobs.dev.broker import start_broker
 from jobs.dev.produce import produce_once
 from jobs.pipeline.conf import Bundle, load_pipelines
-from jobs.pipeline.progress import open_progress
+from jobs.pipeline.progress import open_summary
 from jobs.pipeline.session import start_session
 from jobs.run_pipeline import bundle_spark, run_all
 
@@ -21,7 +21,7 @@ FROM delta.`{path}` GROUP BY origin ORDER BY late_percent DESC"""
 
 def run_demo(bundle: Bundle, *, over_kafka: bool) -> int:
     """Land or produce the flights, run the pipeline over them, show the result. Returns the run's exit code."""
-    console = Console()
+    console = Console(highlight=False)
     name = "flights_kafka" if over_kafka else "flights"
     if over_kafka:
         bundle = _with_broker(bundle, console)
@@ -30,7 +30,7 @@ def run_demo(bundle: Bundle, *, over_kafka: bool) -> int:
         folder = Path(pipeline.spec.source.path)  # type: ignore[union-attr] # the demo's own conf: files
         placed = flights.land_files(folder)
         console.print(f"landed {placed} files of flights in {folder}" if placed else f"all flights have landed in {folder}")
-    with open_progress() as progress:
+    with open_summary(console) as progress:
         progress.note("starting Spark")
         spark = start_session("esclusa demo", bundle_spark(bundle, [pipeline]))
         exit_code = run_all(spark, [pipeline], progress)
@@ -52,8 +52,12 @@ def _with_broker(bundle: Bundle, console: Console) -> Bundle:
 
 
 def _print_next_steps(console: Console, name: str) -> None:
-    console.print("Try next:")
-    console.print(f"  .venv/bin/esclusa status {name}                what each batch did, from the ledger")
-    console.print(f"  .venv/bin/esclusa plan {name} --sample 1000    what the checks say, writing nothing")
-    console.print("  make run                                  again: nothing new")
-    console.print("  make run-kafka                            the same flights through a real Kafka broker")
+    steps = {
+        f".venv/bin/esclusa status {name}": "what each batch did, from the ledger",
+        f".venv/bin/esclusa plan {name} --sample 1000": "what the checks say, writing nothing",
+        "make run": "again: nothing new",
+        "make run-kafka": "the same flights through a real Kafka broker",
+    }
+    console.print("[bold]Try next[/]")
+    for command, effect in steps.items():
+        console.print(f"  {command:<48}{effect}", soft_wrap=True)

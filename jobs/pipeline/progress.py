@@ -40,11 +40,17 @@ class Progress(Protocol):
 
 @contextmanager
 def open_progress() -> Iterator[Progress]:
-    """A Progress for standard output, for the time of the body."""
+    """A Progress for standard output, for the time of the body: for people in a terminal, for machines elsewhere."""
     if not sys.stdout.isatty():
         yield JsonProgress()
         return
-    console = Console()
+    with open_summary(Console(highlight=False)) as progress:
+        yield progress
+
+
+@contextmanager
+def open_summary(console: Console) -> Iterator[Progress]:
+    """A live table (in a terminal), and at the end what happened, pipeline by pipeline."""
     with Live(console=console, refresh_per_second=4, transient=True) as live:
         progress = LiveProgress(live)
         yield progress

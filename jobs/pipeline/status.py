@@ -11,7 +11,7 @@ _COLUMNS = ("batch", "ended (UTC)", "status", "read", "written", "quarantined", 
 
 def print_batches(pipeline: str, batches: list[dict[str, Any]]) -> None:
     """Print a pipeline's batches, oldest first."""
-    console = Console()
+    console = Console(highlight=False)
     if not batches:
         console.print(f"[bold]{pipeline}[/]: no batch yet")
         return

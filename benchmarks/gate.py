@@ -1,0 +1,260 @@
+"""What the gate costs: plain `foreachBatch` append, Esclusa's gate, and Great Expectations, side by side.
+
+Every figure is CPU seconds (this process and its JVM) and wall seconds of one micro-batch from Kafka, measured
+inside foreachBatch, the variants in turn in one process after a warm-up. `--first` starts a fresh process for each
+batch instead. Ratios are medians of the rounds' own ratios.
+"""
+
+import argparse
+import json
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import cycle, islice
+from pathlib import Path
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from jobs.dev import flights
+from jobs.dev.broker import running_broker
+from jobs.dev.produce import create_topic, produce
+from jobs.pipeline import ledger, quarantine
+from jobs.pipeline.batch import PreparedPipeline, SparkBatch
+from jobs.pipeline.checkpoint import read_query_id
+from jobs.pipeline.commit import commit_batch
+from jobs.pipeline.conf import Bundle, load_pipeline
+from jobs.pipeline.delta import SmallTable
+from jobs.pipeline.model import Pipeline
+from jobs.pipeline.quality.gate import data_columns
+from jobs.pipeline.runner import compile_checks, fingerprint
+from jobs.pipeline.session import read_properties, start_session
+from jobs.pipeline.sinks import ensure_target
+from jobs.pipeline.sources.source import open_stream
+
+ROOT = Path(__file__).parent.parent
+TICKS_PER_SECOND = 100
+
+
+@dataclass(frozen=True)
+class Cost:
+    cpu: float
+    wall: float
+
+
+def cpu_seconds(spark: SparkSession) -> float:
+    """CPU of this process and of the driver's JVM."""
+    pid = spark._jvm.java.lang.ProcessHandle.current().pid()  # noqa: SLF001 - the JVM's own process id
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return time.process_time() + (int(fields[11]) + int(fields[12])) / TICKS_PER_SECOND
+
+
+def records(rows: int, bad_share: float) -> Iterator[bytes]:
+    """Flights without the package's own gaps; a share of them made implausible."""
+    complete = [record for record in flights.read_records() if b"null" not in record]
+    chance = random.Random(7)  # noqa: S311 - the same rows in every run
+    for record in islice(cycle(complete), rows):
+        if chance.random() < bad_share:
+            yield json.dumps(json.loads(record) | {"dep_delay": 99_999}).encode()
+        else:
+            yield record
+
+
+def write_bundle(folder: Path, servers: str, topic: str) -> Pipeline:
+    """A bundle of its own: the flights over Kafka, ten row checks, nothing that could hold a batch."""
+    for name in ("pipelines", "suites", "schemas", "targets"):
+        (folder / "conf" / name).mkdir(parents=True, exist_ok=True)
+    source = (ROOT / "conf" / "pipelines" / "flights_kafka.yml").read_text()
+    (folder / "conf" / "pipelines" / "bench.yml").write_text(
+        source.replace("subscribe: flights", f"subscribe: {topic}").replace("suite: flights", "suite: bench")
+    )
+    suite = json.loads((ROOT / "conf" / "suites" / "flights.json").read_text())
+    suite["expectations"] = [check for check in suite["expectations"] if "_table_" not in check["type"]][:10]
+    (folder / "conf" / "suites" / "bench.json").write_text(json.dumps(suite))
+    (folder / "conf" / "schemas" / "flights.ddl").write_text((ROOT / "conf" / "schemas" / "flights.ddl").read_text())
+    (folder / "conf" / "targets" / "local.yml").write_text(
+        f"variables: {{lake: {folder}/lake, kafka_servers: '{servers}'}}\nstate: {folder}/state\n"
+    )
+    return load_pipeline(Bundle(folder / "conf"), "bench")
+
+
+def plain_batch(pipeline: Pipeline, path: str) -> Callable[[DataFrame, int], None]:
+    """What one writes without Esclusa: parse, transform, append."""
+
+    def run(unparsed: DataFrame, _: int) -> None:
+        _shape_plainly(unparsed, pipeline).write.format("delta").mode("append").save(path)
+
+    return run
+
+
+def gx_batch(pipeline: Pipeline, path: str, suite_file: Path) -> Callable[[DataFrame, int], None]:
+    """Great Expectations validates the cached batch; then it is appended as it is."""
+    import great_expectations as gx  # noqa: PLC0415 - slow to import, and only one variant needs it
+
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = {"globally": False}
+    asset = context.data_sources.add_spark(name="bench").add_dataframe_asset(name="bench")
+    definition = asset.add_batch_definition_whole_dataframe("batch")
+    content = json.loads(suite_file.read_text())
+    suite = gx.ExpectationSuite(name="bench", expectations=content["expectations"])
+
+    def run(unparsed: DataFrame, _: int) -> None:
+        frame = _shape_plainly(unparsed, pipeline).persist()
+        definition.get_batch({"dataframe": frame}).validate(suite, result_format="BASIC")
+        frame.write.format("delta").mode("append").save(path)
+        frame.unpersist()
+
+    return run
+
+
+def _shape_plainly(unparsed: DataFrame, pipeline: Pipeline) -> DataFrame:
+    value = F.from_json(F.col("value").cast("string"), pipeline.schema_ddl or "")
+    rows = unparsed.select(value.alias("v"), "partition", "offset").select("v.*", "partition", "offset")
+    scheduled_at = F.make_timestamp("year", "month", "day", "hour", "minute", F.lit(0))
+    delay = F.col("dep_delay")
+    band = F.when(delay < 0, "early").when(delay < 15, "on time").when(delay < 120, "late").otherwise("very late")  # noqa: PLR2004
+    rows = rows.withColumn("scheduled_at", scheduled_at).withColumn("delay_band", F.when(delay.isNotNull(), band))
+    return rows.withColumnsRenamed({"partition": "kafka_partition", "offset": "kafka_offset"})
+
+
+def gate_batch(spark: SparkSession, pipeline: Pipeline, checkpoint: str) -> Callable[[DataFrame, int], None]:
+    """Esclusa's own batch, with a fresh checkpoint's identity."""
+    unparsed = open_stream(spark, pipeline)
+    gate, shaped = compile_checks(spark, unparsed, pipeline)
+    ensure_target(spark, pipeline, shaped.select(data_columns(shaped)).schema)
+    tables = (
+        SmallTable(spark, pipeline.quarantine_path, quarantine.SCHEMA),
+        SmallTable(spark, pipeline.ledger_path, ledger.SCHEMA),
+    )
+    for table in tables:
+        table.create()
+
+    def run(batch: DataFrame, batch_id: int) -> None:
+        query_id = str(read_query_id(spark, checkpoint))
+        own = pipeline.model_copy(update={"checkpoint": checkpoint})
+        prepared = PreparedPipeline(own, gate, data_columns(shaped), query_id, fingerprint(own), *tables)
+        commit_batch(SparkBatch(prepared, batch, batch_id, gate.can_hold, None), frozenset())
+
+    return run
+
+
+def measure(spark: SparkSession, pipeline: Pipeline, checkpoint: str, run: Callable[[DataFrame, int], None]) -> Cost:
+    """Cost of the one batch that a new query over the whole topic runs."""
+    costs: list[Cost] = []
+
+    def timed(batch: DataFrame, batch_id: int) -> None:
+        cpu, wall = cpu_seconds(spark), time.monotonic()
+        run(batch, batch_id)
+        costs.append(Cost(cpu_seconds(spark) - cpu, time.monotonic() - wall))
+
+    source = pipeline.spec.source.model_copy(
+        update={"options": {k: v for k, v in pipeline.spec.source.options.items() if k != "maxOffsetsPerTrigger"}}
+    )
+    whole = pipeline.model_copy(update={"spec": pipeline.spec.model_copy(update={"source": source})})
+    stream = open_stream(spark, whole).writeStream.option("checkpointLocation", checkpoint)
+    stream.trigger(availableNow=True).foreachBatch(timed).start().awaitTermination()
+    assert len(costs) == 1, f"{len(costs)} batches"  # noqa: S101 - the figures rest on it
+    return costs[0]
+
+
+def run_share(spark: SparkSession, folder: Path, servers: str, arguments: argparse.Namespace, share: float) -> None:
+    """Measure all variants for one share of bad rows and print a line each."""
+    topic = f"bench_{int(share * 1000)}"
+    create_topic(servers, topic)
+    produce(servers, topic, records(arguments.rows, share))
+    pipeline = write_bundle(folder / topic, servers, topic)
+    suite = folder / topic / "conf" / "suites" / "bench.json"
+    costs: dict[str, list[Cost]] = {}
+    for number in range(arguments.warm_up + arguments.rounds):
+        for variant in arguments.variants:
+            checkpoint = str(folder / topic / f"checkpoint-{variant}-{number}")
+            run = _variant(spark, variant, pipeline, checkpoint, suite)
+            cost = measure(spark, pipeline, checkpoint, run)
+            if number >= arguments.warm_up:
+                costs.setdefault(variant, []).append(cost)
+    print_costs(f"{share:.0%} bad", costs)
+
+
+def _variant(
+    spark: SparkSession, variant: str, pipeline: Pipeline, checkpoint: str, suite: Path
+) -> Callable[[DataFrame, int], None]:
+    path = f"{pipeline.spec.sink.path}_{variant}"
+    match variant:
+        case "plain":
+            return plain_batch(pipeline, path)
+        case "gate":
+            return gate_batch(spark, pipeline, checkpoint)
+        case _:
+            return gx_batch(pipeline, path, suite)
+
+
+def print_costs(title: str, costs: dict[str, list[Cost]]) -> None:
+    base = costs["plain"]
+    for variant, own in costs.items():
+        ratios = [one.cpu / other.cpu for one, other in zip(own, base, strict=True)]
+        walls = [one.wall / other.wall for one, other in zip(own, base, strict=True)]
+        cpu, wall = statistics.median(c.cpu for c in own), statistics.median(c.wall for c in own)
+        print(
+            f"{title:<9} {variant:<6} cpu {cpu:6.2f} s  wall {wall:6.2f} s  "
+            f"cpu/plain {statistics.median(ratios):5.2f} ({min(ratios):.2f}-{max(ratios):.2f})  "
+            f"wall/plain {statistics.median(walls):5.2f}",
+            flush=True,
+        )
+
+
+def run_first(folder: Path, servers: str, arguments: argparse.Namespace) -> None:
+    """First batch of a process: a fresh process a batch, the variants in turn."""
+    create_topic(servers, "first")
+    produce(servers, "first", records(arguments.rows, 0.01))
+    costs: dict[str, list[Cost]] = {}
+    for number in range(arguments.rounds):
+        for variant in ("plain", "gate"):
+            command = [sys.executable, __file__, "--one", variant, servers, str(folder / f"first-{variant}-{number}")]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            costs.setdefault(variant, []).append(Cost(**json.loads(done.stdout.splitlines()[-1])))
+    print_costs("first", costs)
+
+
+def run_one(variant: str, servers: str, folder: Path) -> None:
+    pipeline = write_bundle(folder, servers, "first")
+    spark = open_spark()
+    checkpoint = str(folder / "checkpoint")
+    run = _variant(spark, variant, pipeline, checkpoint, folder / "conf" / "suites" / "bench.json")
+    print(json.dumps(vars(measure(spark, pipeline, checkpoint, run))))
+
+
+def open_spark() -> SparkSession:
+    options = {"spark.master": "local[*]", "spark.driver.memory": "3g", "spark.sql.shuffle.partitions": "2"}
+    return start_session("bench", read_properties(ROOT / "conf" / "spark-defaults.conf") | options)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=250_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--warm-up", type=int, default=2)
+    parser.add_argument("--shares", type=float, nargs="+", default=[0.0, 0.01, 0.2])
+    parser.add_argument("--variants", nargs="+", default=["plain", "gate", "gx"])
+    parser.add_argument("--first", action="store_true", help="only the first batch of a process")
+    parser.add_argument("--one", nargs=3, metavar=("VARIANT", "SERVERS", "FOLDER"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one:
+        run_one(arguments.one[0], arguments.one[1], Path(arguments.one[2]))
+        return
+    with tempfile.TemporaryDirectory() as name, running_broker(Path(name) / "kafka") as broker:
+        print(f"{arguments.rows:,} rows a batch, {arguments.rounds} rounds after {arguments.warm_up} to warm up", flush=True)
+        run_first(Path(name), broker.servers, arguments)
+        if not arguments.first:
+            spark = open_spark()
+            for share in arguments.shares:
+                run_share(spark, Path(name), broker.servers, arguments, share)
+            spark.stop()
+
+
+if __name__ == "__main__":
+    main()
