@@ -24,15 +24,12 @@ from pyspark.sql import functions as F
 from jobs.dev import flights
 from jobs.dev.broker import running_broker
 from jobs.dev.produce import create_topic, produce
-from jobs.pipeline import ledger, quarantine
 from jobs.pipeline.batch import PreparedPipeline, SparkBatch
 from jobs.pipeline.checkpoint import read_query_id
 from jobs.pipeline.commit import commit_batch
 from jobs.pipeline.conf import Bundle, load_pipeline
-from jobs.pipeline.delta import SmallTable
 from jobs.pipeline.model import Pipeline
-from jobs.pipeline.quality.gate import data_columns
-from jobs.pipeline.runner import compile_checks, fingerprint
+from jobs.pipeline.runner import compile_stages, fingerprint, open_tables
 from jobs.pipeline.session import read_properties, start_session
 from jobs.pipeline.sinks import ensure_target
 from jobs.pipeline.sources.source import open_stream
@@ -124,21 +121,14 @@ def _shape_plainly(unparsed: DataFrame, pipeline: Pipeline) -> DataFrame:
 
 def gate_batch(spark: SparkSession, pipeline: Pipeline, checkpoint: str) -> Callable[[DataFrame, int], None]:
     """Esclusa's own batch, with a fresh checkpoint's identity."""
-    unparsed = open_stream(spark, pipeline)
-    gate, shaped = compile_checks(spark, unparsed, pipeline)
-    ensure_target(spark, pipeline, shaped.select(data_columns(shaped)).schema)
-    tables = (
-        SmallTable(spark, pipeline.quarantine_path, quarantine.SCHEMA),
-        SmallTable(spark, pipeline.ledger_path, ledger.SCHEMA),
-    )
-    for table in tables:
-        table.create()
+    own = pipeline.model_copy(update={"checkpoint": checkpoint})
+    stages = compile_stages(spark, open_stream(spark, own), own)
+    ensure_target(spark, own, stages.target)
+    tables = open_tables(spark, own)
 
     def run(batch: DataFrame, batch_id: int) -> None:
-        query_id = str(read_query_id(spark, checkpoint))
-        own = pipeline.model_copy(update={"checkpoint": checkpoint})
-        prepared = PreparedPipeline(own, gate, data_columns(shaped), query_id, fingerprint(own), *tables)
-        commit_batch(SparkBatch(prepared, batch, batch_id, gate.can_hold, None), frozenset())
+        prepared = PreparedPipeline(stages, str(read_query_id(spark, checkpoint)), fingerprint(own), *tables)
+        commit_batch(SparkBatch(prepared, batch, batch_id, stages.gate.can_hold, None), frozenset())
 
     return run
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from pyspark.sql import DataFrame, Observation
 from pyspark.sql import functions as F
+from pyspark.sql.types import StructType
 from pyspark.storagelevel import StorageLevel
 
 from jobs.pipeline.checkpoint import read_source_range
@@ -19,29 +20,35 @@ from jobs.pipeline.ledger import BatchRecord, Status
 from jobs.pipeline.model import Pipeline
 from jobs.pipeline.quality.gate import (
     Gate,
-    Verdict,
     annotate,
-    gate_metrics,
-    judge,
     malformed_rows,
     passed,
-    source_metrics,
     unfit_rows,
 )
+from jobs.pipeline.quality.verdict import Verdict
 from jobs.pipeline.quarantine import gathered_rows, scanned_rows
 from jobs.pipeline.record import MALFORMED
-from jobs.pipeline.sources.source import parse
+from jobs.pipeline.sources.text_values import Parser
 from jobs.pipeline.storage import local_path
 from jobs.pipeline.transforms import apply_transforms
 
 
 @dataclass(frozen=True, slots=True)
-class PreparedPipeline:
-    """A pipeline with all that is the same for every batch of a run."""
+class Stages:
+    """A pipeline's stages, compiled once a run for the columns that its source gives."""
 
     pipeline: Pipeline
+    parser: Parser
     gate: Gate
-    target_columns: list[str]
+    target: StructType
+    """Columns of the target, in the pipeline's order."""
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedPipeline:
+    """What every batch of a run has in common."""
+
+    stages: Stages
     query_id: str
     fingerprint: str
     """Of checks, transforms and schema together."""
@@ -59,20 +66,23 @@ class Frames:
     gated: Observation
 
 
-def build_frames(unparsed: DataFrame, pipeline: Pipeline, gate: Gate) -> Frames:
-    """Lazily parse, transform and annotate; starts no Spark job. Malformed rows never reach a transform."""
+def build_frames(unparsed: DataFrame, stages: Stages) -> Frames:
+    """Lazily parse, transform and annotate; starts no Spark job. Malformed rows never reach a transform.
+
+    The first observation also keeps Spark from merging parser and transforms, which would parse once a column.
+    """
     source, gated = Observation(), Observation()
-    parsed = parse(unparsed, pipeline)
-    observed = parsed.observe(source, *source_metrics(parsed))
+    parsed = stages.parser(unparsed)
+    observed = parsed.observe(source, *stages.gate.source_metrics)
     well_formed = observed.where(F.col(MALFORMED).isNull()).drop(MALFORMED)
-    annotated = annotate(apply_transforms(well_formed, pipeline), gate)
-    return Frames(parsed, annotated.observe(gated, *gate_metrics(annotated, gate)), source, gated)
+    annotated = annotate(apply_transforms(well_formed, stages.pipeline), stages.gate)
+    return Frames(parsed, annotated.observe(gated, *stages.gate.gate_metrics), source, gated)
 
 
 def inspect_frames(frames: Frames, gate: Gate) -> Verdict:
     """Run one Spark job over the frames, writing nothing, and judge what it observed."""
     frames.annotated.write.format("noop").mode("overwrite").save()
-    return judge(gate, frames.source.get, frames.gated.get)
+    return gate.judge(frames.source.get, frames.gated.get)
 
 
 @dataclass(slots=True)
@@ -95,14 +105,14 @@ class SparkBatch:
         """One job over the cached batch; the cache serves the writes that follow."""
         self.unparsed = self.unparsed.persist(StorageLevel.MEMORY_AND_DISK)
         with self._timed("inspect"):
-            return inspect_frames(self._frames(), self.prepared.gate)
+            return inspect_frames(self._frames(), self.prepared.stages.gate)
 
     def write_target_and_inspect(self) -> Verdict:
         """One job: the append, whose scan counts every check and gathers the rows set apart."""
         frames = self._frames()
         with self._timed("write"):
             self._target = self._append_passed(frames)
-            return judge(self.prepared.gate, frames.source.get, frames.gated.get)
+            return self.prepared.stages.gate.judge(frames.source.get, frames.gated.get)
 
     def write_target(self, verdict: Verdict) -> None:
         """One job over the cached batch; none if no row has passed."""
@@ -111,7 +121,7 @@ class SparkBatch:
 
     def adopt_target(self, verdict: Verdict) -> None:
         """Find the commit of the earlier attempt in the table's log."""
-        path = self.prepared.pipeline.spec.sink.path
+        path = self.prepared.stages.pipeline.spec.sink.path
         if local_path(path) is not None:
             wanted = transaction(self.prepared.query_id, Step.TARGET, self.batch_id)
             self._target = find_commit(self.unparsed.sparkSession, path, wanted, newest_version(path))
@@ -127,8 +137,8 @@ class SparkBatch:
                 self._quarantine = self.prepared.quarantine.append(rows, wanted)
             else:
                 frames = self._frames()
-                bad = malformed_rows(frames.parsed).unionByName(unfit_rows(frames.annotated, self.prepared.gate))
-                path = self.prepared.pipeline.quarantine_path
+                bad = malformed_rows(frames.parsed).unionByName(unfit_rows(frames.annotated, self.prepared.stages.gate))
+                path = self.prepared.stages.pipeline.quarantine_path
                 self._quarantine = append_frame(scanned_rows(bad, self._envelope()), path, wanted)
 
     def record(self, verdict: Verdict) -> None:
@@ -153,16 +163,16 @@ class SparkBatch:
         self.unparsed.unpersist()
 
     def _frames(self) -> Frames:
-        return build_frames(self.unparsed, self.prepared.pipeline, self.prepared.gate)
+        return build_frames(self.unparsed, self.prepared.stages)
 
     def _append_passed(self, frames: Frames) -> Commit:
-        good = passed(frames.annotated, self.prepared.target_columns)
+        good = passed(frames.annotated, self.prepared.stages.target.names)
         wanted = transaction(self.prepared.query_id, Step.TARGET, self.batch_id)
-        return append_frame(good, self.prepared.pipeline.spec.sink.path, wanted)
+        return append_frame(good, self.prepared.stages.pipeline.spec.sink.path, wanted)
 
     def _envelope(self) -> dict[str, Any]:
         return {
-            "pipeline": self.prepared.pipeline.name,
+            "pipeline": self.prepared.stages.pipeline.name,
             "batch_id": self.batch_id,
             "quarantined_at": self.started_at,
             "rules_fingerprint": self.prepared.fingerprint,
@@ -186,7 +196,7 @@ class SparkBatch:
     def _ledger_row(self, verdict: Verdict, status: Status, message: str | None) -> BatchRecord:
         finished_at = datetime.now(UTC)
         total = int((finished_at - self.started_at).total_seconds() * 1000)
-        pipeline = self.prepared.pipeline
+        pipeline = self.prepared.stages.pipeline
         return BatchRecord(
             pipeline=pipeline.name,
             query_id=self.prepared.query_id,

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from jobs.pipeline.delta import TransactionId
 from jobs.pipeline.errors import BatchHeldError
-from jobs.pipeline.quality.gate import Verdict
+from jobs.pipeline.quality.verdict import Verdict
 
 
 class Step(StrEnum):

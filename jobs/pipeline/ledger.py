@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 from deltalake import DeltaTable
 
-from jobs.pipeline.quality.gate import Verdict
+from jobs.pipeline.quality.verdict import Verdict
 from jobs.pipeline.storage import local_path
 
 _TIMESTAMP = pa.timestamp("us", tz="UTC")

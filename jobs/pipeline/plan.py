@@ -5,8 +5,9 @@ from pyspark.sql import SparkSession
 
 from jobs.pipeline.batch import build_frames, inspect_frames
 from jobs.pipeline.model import Check, Pipeline, Scope, SqlTransform
-from jobs.pipeline.quality.gate import Gate, Verdict, data_columns
-from jobs.pipeline.runner import compile_checks, fingerprint
+from jobs.pipeline.quality.gate import Gate
+from jobs.pipeline.quality.verdict import Verdict
+from jobs.pipeline.runner import compile_stages, fingerprint
 from jobs.pipeline.sources.source import open_sample, open_stream
 from jobs.pipeline.summary import EXAMPLES_SHOWN, shown_raw
 
@@ -19,15 +20,14 @@ _HOW = {
 
 def describe(spark: SparkSession, pipeline: Pipeline) -> str:
     """Resolved conf, then source, transforms, checks and sink; analyses the transforms, runs no Spark job."""
-    gate, shaped = compile_checks(spark, open_stream(spark, pipeline), pipeline)
+    stages = compile_stages(spark, open_stream(spark, pipeline), pipeline)
     conf = pipeline.spec.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=False)
-    columns = shaped.select(data_columns(shaped)).schema
     sections = {
         f"pipeline {pipeline.name} ({pipeline.file})": yaml.safe_dump(conf, sort_keys=False, allow_unicode=True),
         "transforms": "\n".join(_transforms(pipeline)) or "none",
-        "checks": "\n".join(_checks(gate)) or "none",
-        "target columns": ", ".join(f"{field.name} {field.dataType.simpleString()}" for field in columns.fields),
-        "writes": "\n".join(_writes(pipeline, gate)),
+        "checks": "\n".join(_checks(stages.gate)) or "none",
+        "target columns": ", ".join(f"{field.name} {field.dataType.simpleString()}" for field in stages.target.fields),
+        "writes": "\n".join(_writes(pipeline, stages.gate)),
     }
     return "\n".join(f"== {title}\n{text.rstrip()}\n" for title, text in sections.items())
 
@@ -35,8 +35,8 @@ def describe(spark: SparkSession, pipeline: Pipeline) -> str:
 def judge_sample(spark: SparkSession, pipeline: Pipeline, rows: int) -> str:
     """What the checks say of the source's first rows; runs Spark jobs, writes nothing."""
     sample = open_sample(spark, pipeline, rows)
-    gate, _ = compile_checks(spark, sample, pipeline)
-    verdict = inspect_frames(build_frames(sample.persist(), pipeline, gate), gate)
+    stages = compile_stages(spark, sample, pipeline)
+    verdict = inspect_frames(build_frames(sample.persist(), stages), stages.gate)
     return "\n".join(_verdict_lines(verdict))
 
 

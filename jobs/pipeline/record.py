@@ -25,10 +25,9 @@ SOURCE_FIELDS = {
 """Coordinates a quarantined row can have; those its source does not know are NULL."""
 
 # to_json would cut timestamps to milliseconds.
-_JSON_OPTIONS = {
+JSON_OPTIONS = {
     "timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX",
     "timestampNTZFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSS",
-    "ignoreNullFields": "false",
 }
 
 
@@ -43,12 +42,17 @@ def raw_bytes(fields: set[str]) -> Column:
     raw = F.col(f"{RECORD}.raw") if "raw" in fields else F.lit(None).cast("binary")
     if "columns" not in fields:
         return raw
-    as_json = F.to_json(F.col(f"{RECORD}.columns"), _JSON_OPTIONS)
+    as_json = F.to_json(F.col(f"{RECORD}.columns"), JSON_OPTIONS | {"ignoreNullFields": "false"})
     return F.coalesce(raw, F.encode(as_json, "UTF-8"))
 
 
 def coordinates(fields: set[str]) -> Column:
-    """Struct of SOURCE_FIELDS."""
+    """Struct of those SOURCE_FIELDS that the source knows."""
+    return F.struct(*(F.col(f"{RECORD}.{name}").alias(name) for name in SOURCE_FIELDS if name in fields))
+
+
+def all_coordinates(fields: set[str]) -> Column:
+    """Struct of all SOURCE_FIELDS, NULL where the source does not know them."""
     return F.struct(
         *(
             (F.col(f"{RECORD}.{name}") if name in fields else F.lit(None)).cast(type_).alias(name)
@@ -57,8 +61,6 @@ def coordinates(fields: set[str]) -> Column:
     )
 
 
-def envelope(fields: set[str], errors: Column) -> Column:
-    """Struct raw, source, _errors: what of a row set apart comes from the row itself."""
-    return F.struct(
-        raw_bytes(fields).alias("raw"), coordinates(fields).alias("source"), errors.cast(ERRORS_TYPE).alias("_errors")
-    )
+def envelope(fields: set[str], errors: Column) -> tuple[Column, Column, Column]:
+    """Columns raw, source, _errors: what of a row set apart comes from the row itself."""
+    return raw_bytes(fields).alias("raw"), all_coordinates(fields).alias("source"), errors.cast(ERRORS_TYPE).alias("_errors")

@@ -5,7 +5,7 @@ import json
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pyspark.errors import StreamingQueryException
@@ -13,8 +13,9 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
 from jobs.pipeline import ledger, quarantine
-from jobs.pipeline.batch import PreparedPipeline, SparkBatch
+from jobs.pipeline.batch import PreparedPipeline, SparkBatch, Stages
 from jobs.pipeline.checkpoint import read_query_id
+from jobs.pipeline.columns import quote
 from jobs.pipeline.commit import Step, commit_batch, transaction
 from jobs.pipeline.delta import SmallTable, last_transaction
 from jobs.pipeline.errors import (
@@ -28,10 +29,10 @@ from jobs.pipeline.ledger import BatchRecord
 from jobs.pipeline.lock import hold_pipeline
 from jobs.pipeline.model import Pipeline
 from jobs.pipeline.quality.binding import find_problems
-from jobs.pipeline.quality.gate import Gate, compile_gate, data_columns
+from jobs.pipeline.quality.gate import compile_gate, data_columns
 from jobs.pipeline.record import MALFORMED
 from jobs.pipeline.sinks import ensure_target
-from jobs.pipeline.sources.source import open_stream, parse
+from jobs.pipeline.sources.source import compile_parser, open_stream
 from jobs.pipeline.storage import local_path
 from jobs.pipeline.transforms import apply_transforms, vet_transforms
 
@@ -47,22 +48,20 @@ class StopRequestedError(Exception):
     """Raised inside the next batch when the run has been asked to stop; nothing of that batch is written."""
 
 
-def shape(unparsed: DataFrame, pipeline: Pipeline) -> DataFrame:
-    """Unparsed rows -> rows as the gate sees them (`_record` plus data columns); lazy."""
-    return apply_transforms(parse(unparsed, pipeline).drop(MALFORMED), pipeline)
-
-
-def compile_checks(spark: SparkSession, unparsed: DataFrame, pipeline: Pipeline) -> tuple[Gate, DataFrame]:
-    """The gate for a pipeline, and an empty frame of the columns it sees; no Spark job.
+def compile_stages(spark: SparkSession, unparsed: DataFrame, pipeline: Pipeline) -> Stages:
+    """Compile parser, transforms and gate for rows like those of `unparsed`; starts no Spark job.
 
     Raises ConfError for transforms and checks that cannot be evaluated over this source.
     """
     vet_transforms(spark, pipeline)
-    shaped = shape(spark.createDataFrame([], unparsed.schema), pipeline)
-    problems = find_problems(pipeline.checks, shaped.select(data_columns(shaped)).schema, spark)
+    parser = compile_parser(unparsed, pipeline)
+    empty = spark.createDataFrame([], unparsed.schema)
+    shaped = apply_transforms(parser(empty).drop(MALFORMED), pipeline)
+    target = shaped.select(*map(quote, data_columns(shaped))).schema
+    problems = find_problems(pipeline.checks, target, spark)
     if problems:
         raise ConfError(problems)
-    return compile_gate(pipeline.checks, pipeline.spec.quality, shaped.select(data_columns(shaped)).schema), shaped
+    return Stages(pipeline, parser, compile_gate(pipeline.checks, pipeline.spec.quality, shaped), target)
 
 
 def fingerprint(pipeline: Pipeline) -> str:
@@ -102,13 +101,9 @@ class PipelineRun:
 
     def _start(self) -> None:
         unparsed = open_stream(self.spark, self.pipeline)
-        gate, shaped = compile_checks(self.spark, unparsed, self.pipeline)
-        columns = shaped.select(data_columns(shaped))
-        ensure_target(self.spark, self.pipeline, columns.schema)
-        tables = _small_tables(self.spark, self.pipeline)
-        self._prepared = PreparedPipeline(
-            self.pipeline, gate, columns.columns, "", fingerprint(self.pipeline), *tables
-        )
+        stages = compile_stages(self.spark, unparsed, self.pipeline)
+        ensure_target(self.spark, self.pipeline, stages.target)
+        self._prepared = PreparedPipeline(stages, "", fingerprint(self.pipeline), *open_tables(self.spark, self.pipeline))
         writer = unparsed.writeStream.queryName(self.pipeline.name).option("checkpointLocation", self.pipeline.checkpoint)
         trigger = self.pipeline.spec.trigger
         if trigger.available_now:
@@ -167,7 +162,7 @@ class PipelineRun:
             prepared,
             unparsed,
             batch_id,
-            verdict_must_come_first=prepared.gate.can_hold or (is_first and not prepared.ledger.knows_transactions),
+            verdict_must_come_first=prepared.stages.gate.can_hold or (is_first and not prepared.ledger.knows_transactions),
             lag=self._lag(),
         )
         try:
@@ -185,7 +180,7 @@ class PipelineRun:
             if query_id is None:
                 message = f"the checkpoint {self.pipeline.checkpoint} has no metadata file; restore it"
                 raise StateMismatchError(message)
-            self._prepared = _replace_query_id(self._prepared, query_id)
+            self._prepared = replace(self._prepared, query_id=query_id)
         return self._prepared
 
     def _lag(self) -> int | None:
@@ -232,7 +227,7 @@ def steps_done(prepared: PreparedPipeline, batch_id: int) -> frozenset[Step]:
 
 
 def _target_version(prepared: PreparedPipeline) -> int | None:
-    path = prepared.pipeline.spec.sink.path
+    path = prepared.stages.pipeline.spec.sink.path
     return last_transaction(path, _app_id(prepared, Step.TARGET)) if local_path(path) is not None else None
 
 
@@ -240,19 +235,8 @@ def _app_id(prepared: PreparedPipeline, step: Step) -> str:
     return transaction(prepared.query_id, step, 0).app_id
 
 
-def _replace_query_id(prepared: PreparedPipeline, query_id: str) -> PreparedPipeline:
-    return PreparedPipeline(
-        prepared.pipeline,
-        prepared.gate,
-        prepared.target_columns,
-        query_id,
-        prepared.fingerprint,
-        prepared.quarantine,
-        prepared.ledger,
-    )
-
-
-def _small_tables(spark: SparkSession, pipeline: Pipeline) -> tuple[SmallTable, SmallTable]:
+def open_tables(spark: SparkSession, pipeline: Pipeline) -> tuple[SmallTable, SmallTable]:
+    """Quarantine and ledger, created if they are not there."""
     tables = (
         SmallTable(spark, pipeline.quarantine_path, quarantine.SCHEMA),
         SmallTable(spark, pipeline.ledger_path, ledger.SCHEMA),

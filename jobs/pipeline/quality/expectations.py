@@ -15,6 +15,7 @@ from pyspark.sql import Column
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
+from jobs.pipeline.columns import quote
 from jobs.pipeline.model import Check
 from jobs.pipeline.quality.strftime import compile_format
 
@@ -39,12 +40,12 @@ def compile_row_check(check: Check) -> RowRule:
 
 def column(name: str) -> Column:
     """The column of exactly this name: dots and backticks have no meaning."""
-    return F.col("`" + name.replace("`", "``") + "`")
+    return F.col(quote(name))
 
 
 def _considered(check: Check, columns: list[Column]) -> Column:
     terms = [] if check.row_condition is None else [F.coalesce(compile_condition(check.row_condition), F.lit(False))]
-    if check.type not in _LOOKS_AT_NULL:
+    if check.type not in LOOKS_AT_NULL:
         terms.append(_not_ignored(columns, check.kwargs))
     return reduce(and_, terms, F.lit(True)) if len(terms) != 1 else terms[0]
 
@@ -187,7 +188,7 @@ def _pair_greater(first: Column, second: Column, kwargs: Kwargs) -> Column:
     return first > second
 
 
-_LOOKS_AT_NULL = frozenset({"expect_column_values_to_not_be_null", "expect_column_values_to_be_null"})
+LOOKS_AT_NULL = frozenset({"expect_column_values_to_not_be_null", "expect_column_values_to_be_null"})
 
 ROW_EXPECTATIONS: dict[str, Callable[..., Column]] = {
     "expect_column_values_to_not_be_null": _not_null,
@@ -237,11 +238,3 @@ def _columns_match(kwargs: Kwargs, names: set[str]) -> bool:
 def _type_name(schema: StructType, check: Check) -> str | None:
     found = [type(field.dataType).__name__ for field in schema.fields if field.name == check.columns[0]]
     return found[0] if found else None
-
-
-def holds_for_count(check: Check, rows: int) -> bool:
-    """Whether the batch's row count lies within the check's bounds (expect_table_row_count_to_be_between)."""
-    low, high = check.kwargs["min_value"], check.kwargs["max_value"]
-    above = low is None or (rows > low if check.kwargs["strict_min"] else rows >= low)
-    below = high is None or (rows < high if check.kwargs["strict_max"] else rows <= high)
-    return above and below

@@ -9,10 +9,11 @@ from pyspark.sql import functions as F
 from pyspark.sql.streaming import DataStreamReader
 from pyspark.sql.types import StructType
 
+from jobs.pipeline.columns import column_list, quote
 from jobs.pipeline.errors import UnavailableError
 from jobs.pipeline.model import FileFormat, FilesSource
 from jobs.pipeline.record import MALFORMED, RECORD
-from jobs.pipeline.sources.text_values import CORRUPT, column_list, parse_csv, parse_json
+from jobs.pipeline.sources.text_values import CORRUPT, Parser, compile_csv, compile_json, first_reason
 
 _STREAM_ONLY = frozenset(
     "maxFilesPerTrigger maxBytesPerTrigger latestFirst maxFileAge fileNameOnly cleanSource sourceArchiveDir "
@@ -37,21 +38,26 @@ def open_sample(spark: SparkSession, source: FilesSource, ddl: str | None) -> Da
     return _open(spark.read.options(**options), spark, source, ddl)
 
 
-def parse(unparsed: DataFrame, source: FilesSource, ddl: str | None) -> DataFrame:
-    """Unparsed rows -> `_record`, `_malformed`, data columns; header lines and blank lines are no rows."""
+def compile_parser(columns: list[str], source: FilesSource, ddl: str | None) -> Parser:
+    """Parser of rows with these columns; `_record` holds raw or columns, path, modified_at, block_start.
+
+    Header lines and blank lines are no rows.
+    """
     if not source.is_line_based:
-        return _parse_columns(unparsed)
-    record = _record(F.col(_LINE).cast("binary"))
+        return _compile_columns(columns)
+    line = F.col(_LINE)
+    record = _record(line.cast("binary").alias("raw"))
     if source.format is FileFormat.TEXT:
-        reason = F.when(~F.is_valid_utf8(F.col(_LINE)), "not valid UTF-8")
-        return unparsed.select(record, reason.alias(MALFORMED), _LINE)
+        reason = first_reason(("not valid UTF-8", ~F.is_valid_utf8(line))).alias(MALFORMED)
+        return lambda unparsed: unparsed.select(record, reason, line)
     schema = StructType.fromDDL(ddl or "")
     options = {key: value for key, value in source.options.items() if key not in _LISTING}
-    lines = unparsed.where(_is_data_line(source, schema)).select(record)
-    raw = F.col(f"{RECORD}.raw")
+    is_data = _is_data_line(source, schema)
     if source.format is FileFormat.JSON:
-        return parse_json(lines, raw, schema, options)
-    return parse_csv(lines, raw.cast("string"), schema, options)
+        parser = compile_json(record, line.cast("binary"), schema, options)
+    else:
+        parser = compile_csv(record, line, schema, options)
+    return lambda unparsed: parser(unparsed.where(is_data))
 
 
 def _require_path(spark: SparkSession, path: str) -> None:
@@ -99,25 +105,18 @@ def _columns_on_disk(spark: SparkSession, source: FilesSource, ddl: str | None) 
         raise UnavailableError(message) from error
 
 
-def _record(raw: Column) -> Column:
+def _record(*raw: Column) -> Column:
     file = F.col(_META)
-    return F.struct(raw.alias("raw"), *(file[name].alias(name) for name in ("path", "modified_at", "block_start"))).alias(
-        RECORD
-    )
+    return F.struct(*raw, *(file[name].alias(name) for name in ("path", "modified_at", "block_start"))).alias(RECORD)
 
 
-def _parse_columns(unparsed: DataFrame) -> DataFrame:
-    names = [name for name in unparsed.columns if name not in {_META, CORRUPT}]
-    has_corrupt = CORRUPT in unparsed.columns
-    corrupt = F.col(CORRUPT) if has_corrupt else F.lit(None).cast("string")
-    file = F.col(_META)
-    record = F.struct(
-        corrupt.cast("binary").alias("raw"),
-        F.struct(*names).alias("columns"),
-        *(file[name].alias(name) for name in ("path", "modified_at", "block_start")),
-    )
-    reason = F.when(corrupt.isNotNull(), "malformed record, or a field does not fit its type")
-    return unparsed.select(record.alias(RECORD), reason.alias(MALFORMED), *names)
+def _compile_columns(columns: list[str]) -> Parser:
+    names = [name for name in columns if name not in {_META, CORRUPT}]
+    data = [F.col(quote(name)) for name in names]
+    corrupt = F.col(CORRUPT) if CORRUPT in columns else F.lit(None).cast("string")
+    record = _record(corrupt.cast("binary").alias("raw"), F.struct(*data).alias("columns"))
+    reason = first_reason(("malformed record, or a field does not fit its type", corrupt.isNotNull())).alias(MALFORMED)
+    return lambda unparsed: unparsed.select(record, reason, *data)
 
 
 def _is_data_line(source: FilesSource, schema: StructType) -> Column:
@@ -134,11 +133,11 @@ def _is_data_line(source: FilesSource, schema: StructType) -> Column:
 def _header_lines(source: FilesSource, schema: StructType) -> list[str]:
     """The header as an upstream may write it: bare, or every name in quotes; with or without a byte order mark."""
     separator = source.options.get("sep", source.options.get("delimiter", ","))
-    quote = source.options.get("quote", '"') or '"'
+    quote_mark = source.options.get("quote", '"') or '"'
     lines = []
     for style in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL):
         text = io.StringIO()
-        csv.writer(text, delimiter=separator, quotechar=quote, quoting=style, lineterminator="").writerow(
+        csv.writer(text, delimiter=separator, quotechar=quote_mark, quoting=style, lineterminator="").writerow(
             schema.fieldNames()
         )
         lines.append(text.getvalue())

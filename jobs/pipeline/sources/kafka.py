@@ -10,7 +10,7 @@ from jobs.pipeline.errors import UnavailableError
 from jobs.pipeline.model import KafkaSource, ValueFormat
 from jobs.pipeline.record import MALFORMED, RECORD
 from jobs.pipeline.secret_text import reveal
-from jobs.pipeline.sources.text_values import parse_json
+from jobs.pipeline.sources.text_values import Parser, compile_json, first_reason
 
 CONNECT_TIMEOUT_SECONDS = 5
 _STREAM_ONLY = frozenset(
@@ -22,7 +22,7 @@ _STREAM_ONLY = frozenset(
 def open_stream(spark: SparkSession, source: KafkaSource) -> DataFrame:
     """Records from the checkpoint's offsets on; the first time from `startingOffsets`, by default the earliest."""
     _require_broker(source)
-    options = {"startingOffsets": "earliest", "failOnDataLoss": "true", "includeHeaders": "true"} | source.options
+    options = {"startingOffsets": "earliest", "failOnDataLoss": "true"} | source.options
     return spark.readStream.format("kafka").options(**_revealed(options)).load()
 
 
@@ -30,23 +30,24 @@ def open_sample(spark: SparkSession, source: KafkaSource) -> DataFrame:
     """The records that the topics hold now, as a static frame of the same columns."""
     _require_broker(source)
     options = {key: value for key, value in source.options.items() if key not in _STREAM_ONLY}
-    return spark.read.format("kafka").options(**_revealed({"includeHeaders": "true"} | options)).load()
+    return spark.read.format("kafka").options(**_revealed(options)).load()
 
 
-def parse(unparsed: DataFrame, source: KafkaSource, ddl: str | None) -> DataFrame:
-    """Records -> `_record` (raw, key, topic, partition, offset, timestamp, headers), `_malformed`, data columns."""
-    coordinates = [name for name in unparsed.columns if name != "value"]
-    rows = unparsed.select(F.struct(F.col("value").alias("raw"), *coordinates).alias(RECORD))
-    raw = F.col(f"{RECORD}.raw")
+def compile_parser(columns: list[str], source: KafkaSource, ddl: str | None) -> Parser:
+    """Parser of records with these columns; `_record` holds raw, key, topic, partition, offset, timestamp, headers."""
+    raw = F.col("value")
+    coordinates = [name for name in columns if name not in {"value", "timestampType"}]
+    record = F.struct(raw.alias("raw"), *coordinates).alias(RECORD)
     match source.value_format:
         case ValueFormat.JSON:
-            return parse_json(rows, raw, StructType.fromDDL(ddl or ""), {})
+            return compile_json(record, raw, StructType.fromDDL(ddl or ""), {})
         case ValueFormat.TEXT:
             text = raw.cast("string")
-            reason = F.when(raw.isNull(), "null value (tombstone)").when(~F.is_valid_utf8(text), "not valid UTF-8")
-            return rows.select(RECORD, reason.alias(MALFORMED), text.alias("value"))
+            reason = first_reason(("null value (tombstone)", raw.isNull()), ("not valid UTF-8", ~F.is_valid_utf8(text)))
+            return lambda unparsed: unparsed.select(record, reason.alias(MALFORMED), text.alias("value"))
         case ValueFormat.BINARY:
-            return rows.select(RECORD, F.lit(None).cast("string").alias(MALFORMED), raw.alias("value"))
+            fits = F.lit(None).cast("string").alias(MALFORMED)
+            return lambda unparsed: unparsed.select(record, fits, raw)
 
 
 def _revealed(options: dict[str, str]) -> dict[str, str]:

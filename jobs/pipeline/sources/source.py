@@ -1,4 +1,4 @@
-"""Source -> DataFrame of unparsed rows; unparsed rows -> parsed rows. Dispatches on the kind."""
+"""Source -> DataFrame of unparsed rows, and the parser for them. Dispatches on the kind."""
 
 from typing import assert_never
 
@@ -6,6 +6,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from jobs.pipeline.model import FilesSource, KafkaSource, Pipeline
 from jobs.pipeline.sources import files, kafka
+from jobs.pipeline.sources.text_values import Parser
 
 
 def open_stream(spark: SparkSession, pipeline: Pipeline) -> DataFrame:
@@ -30,12 +31,12 @@ def open_sample(spark: SparkSession, pipeline: Pipeline, rows: int) -> DataFrame
             assert_never(never)
 
 
-def parse(unparsed: DataFrame, pipeline: Pipeline) -> DataFrame:
-    """Columns `_record`, `_malformed` (the reason, or NULL), then the data columns, NULL where malformed."""
+def compile_parser(unparsed: DataFrame, pipeline: Pipeline) -> Parser:
+    """The parser for rows like those of `unparsed`; starts no Spark job."""
     match pipeline.spec.source:
         case FilesSource() as source:
-            return files.parse(unparsed, source, pipeline.schema_ddl)
+            return files.compile_parser(unparsed.columns, source, pipeline.schema_ddl)
         case KafkaSource() as source:
-            return kafka.parse(unparsed, source, pipeline.schema_ddl)
+            return kafka.compile_parser(unparsed.columns, source, pipeline.schema_ddl)
         case _ as never:
             assert_never(never)

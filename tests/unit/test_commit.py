@@ -1,0 +1,146 @@
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.pipeline.commit import Step, commit_batch, transaction
+from jobs.pipeline.errors import BatchHeldError
+from jobs.pipeline.quality.verdict import SetApart, Verdict
+
+WRITES = {
+    "write_target_and_inspect": Step.TARGET,
+    "write_target": Step.TARGET,
+    "write_quarantine": Step.QUARANTINE,
+    "record": Step.LEDGER,
+}
+DONE = st.frozensets(st.sampled_from(Step))
+
+
+class CrashError(Exception):
+    """The process ends here."""
+
+
+@dataclass
+class ListBatch:
+    """A batch that keeps a list of what was asked of it; may crash before its n-th call."""
+
+    held_because: tuple[str, ...] = ()
+    verdict_must_come_first: bool = False
+    crash_before: int | None = None
+    calls: list[str] = field(default_factory=list)
+
+    @property
+    def verdict(self):
+        return Verdict(1, SetApart(0, ()), 1, SetApart(0, ()), 0, (), self.held_because)
+
+    @property
+    def written(self):
+        return [WRITES[call] for call in self.calls if call in WRITES]
+
+    def call(self, name):
+        if self.crash_before == len(self.calls):
+            raise CrashError
+        self.calls.append(name)
+        return self.verdict
+
+    def inspect(self):
+        return self.call("inspect")
+
+    def write_target_and_inspect(self):
+        return self.call("write_target_and_inspect")
+
+    def write_target(self, verdict):
+        assert verdict == self.call("write_target")
+
+    def adopt_target(self, verdict):
+        assert verdict == self.call("adopt_target")
+
+    def write_quarantine(self, verdict):
+        assert verdict == self.call("write_quarantine")
+
+    def record(self, verdict):
+        assert verdict == self.call("record")
+
+    def record_held(self, verdict):
+        assert verdict == self.call("record_held")
+
+
+@pytest.mark.parametrize(
+    ("must_come_first", "done", "calls"),
+    [
+        (False, set(), ["write_target_and_inspect", "write_quarantine", "record"]),
+        (True, set(), ["inspect", "write_target", "write_quarantine", "record"]),
+        (False, {Step.TARGET}, ["inspect", "adopt_target", "write_quarantine", "record"]),
+        (True, {Step.TARGET}, ["inspect", "adopt_target", "write_quarantine", "record"]),
+        (False, {Step.QUARANTINE}, ["write_target_and_inspect", "record"]),
+        (True, {Step.QUARANTINE}, ["inspect", "write_target", "record"]),
+        (False, {Step.TARGET, Step.QUARANTINE}, ["inspect", "adopt_target", "record"]),
+        (True, {Step.TARGET, Step.QUARANTINE}, ["inspect", "adopt_target", "record"]),
+        (False, {Step.LEDGER}, []),
+        (True, set(Step), []),
+    ],
+)
+def test_only_what_is_missing_is_done_and_in_this_order(must_come_first, done, calls):
+    batch = ListBatch(verdict_must_come_first=must_come_first)
+    commit_batch(batch, frozenset(done))
+    assert batch.calls == calls
+
+
+@given(DONE, st.booleans())
+def test_every_write_is_done_once_in_the_order_of_the_steps_and_the_ledger_last(done, must_come_first):
+    batch = ListBatch(verdict_must_come_first=must_come_first)
+    verdict = commit_batch(batch, done)
+    if Step.LEDGER in done:
+        assert (verdict, batch.calls) == (None, [])
+    else:
+        assert verdict == batch.verdict
+        assert batch.written == [step for step in Step if step not in done]
+        assert batch.calls[-1] == "record"
+
+
+@given(st.integers(0, 4), st.booleans())
+def test_after_a_crash_anywhere_a_replay_does_the_rest_and_nothing_twice(crash_before, must_come_first):
+    first = ListBatch(verdict_must_come_first=must_come_first, crash_before=crash_before)
+    with suppress(CrashError):
+        commit_batch(first, frozenset())
+    replay = ListBatch(verdict_must_come_first=must_come_first)
+    commit_batch(replay, frozenset(first.written))
+    assert first.written + replay.written == list(Step)
+
+
+def test_a_held_batch_writes_its_evidence_and_nothing_else():
+    batch = ListBatch(held_because=("too many", "too few"), verdict_must_come_first=True)
+    with pytest.raises(BatchHeldError, match="too many; too few"):
+        commit_batch(batch, frozenset())
+    assert batch.calls == ["inspect", "record_held"]
+
+
+@given(DONE)
+def test_a_held_batch_never_writes_the_target(done):
+    batch = ListBatch(held_because=("too many",), verdict_must_come_first=True)
+    try:
+        commit_batch(batch, done)
+    except BatchHeldError:
+        assert not {Step.TARGET, Step.LEDGER} & done
+    assert Step.TARGET not in batch.written
+
+
+def test_a_batch_that_was_let_through_is_finished_even_if_rules_would_hold_it_now():
+    batch = ListBatch(held_because=("too many",), verdict_must_come_first=True)
+    commit_batch(batch, frozenset({Step.TARGET}))
+    assert batch.calls == ["inspect", "adopt_target", "write_quarantine", "record"]
+
+
+def test_every_write_of_every_batch_has_an_identity_of_its_own():
+    ids = {
+        (one.app_id, one.version)
+        for query in ("q", "r")
+        for step in Step
+        for number in range(3)
+        for one in [transaction(query, step, number)]
+    }
+    assert len(ids) == 2 * len(Step) * 3
+    assert transaction("q", Step.TARGET, 7) == transaction("q", Step.TARGET, 7)
+    assert transaction("q", Step.TARGET, 7).app_id == "q:target"

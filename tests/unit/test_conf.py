@@ -1,0 +1,510 @@
+from pathlib import Path
+
+import pytest
+
+from jobs.pipeline.conf import Bundle, load_pipelines, pipeline_names
+from jobs.pipeline.errors import ConfError
+from jobs.pipeline.model import OnFailure
+
+SHIPPED = Path(__file__).parents[2] / "conf"
+
+# What to replace in a file that loads; the text on whose line the problem is reported; its path; what it must say.
+BROKEN_ORDERS = {
+    "unknown key": ("sink:", "sinc:", "sinc:", "sinc", ["did you mean 'sink'", "allowed: ", "trigger"]),
+    "unknown nested key": ("  suite:", "  suit:", "suit:", "quality.suit", ["did you mean 'suite'", "halt_when"]),
+    "unknown deep key": (
+        "quarantined_share_above",
+        "share_above",
+        "halt_when",
+        "quality.halt_when.share_above",
+        ["allowed: quarantined_share_above"],
+    ),
+    "missing key": ("  path: ${lake}/orders\n", "", "sink:", "sink.path", ["missing"]),
+    "wrong type": ("Orders of the shop", "[1, 2]", "description:", "description", ["string", "[1, 2]"]),
+    "list for a mapping": (
+        "options:\n    header: true\n    maxFilesPerTrigger: 8",
+        "options: [header]",
+        "options:",
+        "source.options",
+        ["dictionary"],
+    ),
+    "number out of range": (
+        "0.05",
+        "1.5",
+        "halt_when",
+        "quality.halt_when.quarantined_share_above",
+        ["less than 1", "1.5"],
+    ),
+    "unknown source type": (
+        "type: files",
+        "type: fils",
+        "source:",
+        "source",
+        ["'fils'", "did you mean 'files'", "allowed: files, kafka"],
+    ),
+    "missing source type": ("  type: files\n", "", "source:", "source", ["files or kafka"]),
+    "unknown format": (
+        "format: csv",
+        "format: cvs",
+        "format:",
+        "source.format",
+        ["did you mean 'csv'", "parquet", "json"],
+    ),
+    "unknown sink type": ("type: delta", "type: jdbc", "type: jdbc", "sink.type", ["'jdbc'", "allowed: delta"]),
+    "unknown disposition": (
+        "  suite: orders",
+        "  on_failure: quarantine",
+        "on_failure:",
+        "quality.on_failure",
+        ["did you mean 'expect_or_quarantine'", "allowed: ", "expect_or_fail"],
+    ),
+    "undefined variable": (
+        "${lake}",
+        "${lakes}",
+        "${lakes}",
+        "sink.path",
+        ["${lakes}", "did you mean 'lake'", "defined: data, lake, landing", "--var lakes="],
+    ),
+    "option of no source": (
+        "header: true",
+        "heder: true",
+        "heder:",
+        "source.options.heder",
+        ["did you mean 'header'", "allowed: ", "nullValue"],
+    ),
+    "option of another format": (
+        "header: true",
+        "rowTag: row",
+        "rowTag:",
+        "source.options.rowTag",
+        ["allowed: ", "header"],
+    ),
+    "option that loses files": (
+        "header: true",
+        "ignoreMissingFiles: true",
+        "ignoreMissingFiles:",
+        "source.options.ignoreMissingFiles",
+        ["not allowed", "rows"],
+    ),
+    "option that loses rows": (
+        "header: true",
+        "mode: DROPMALFORMED",
+        "mode:",
+        "source.options.mode",
+        ["not allowed", "quarantine"],
+    ),
+    "both batch limits": (
+        "header: true",
+        "maxBytesPerTrigger: 10m",
+        "options:",
+        "source.options",
+        ["maxFilesPerTrigger and maxBytesPerTrigger"],
+    ),
+    "no schema named": ("  schema: orders\n", "", "source:", "source", ["schema: missing", "conf/schemas/"]),
+    "no such schema": (
+        "schema: orders",
+        "schema: order",
+        "schema:",
+        "source.schema",
+        ["order.ddl", "did you mean 'orders'", "there are: clicks, orders"],
+    ),
+    "no such suite": (
+        "suite: orders",
+        "suite: order",
+        "suite:",
+        "quality.suite",
+        ["order.json", "did you mean 'orders'", "there are: orders"],
+    ),
+    "both triggers": (
+        "available_now: true",
+        "{available_now: true, processing_time: 1 minute}",
+        "trigger:",
+        "trigger",
+        ["exactly one of available_now", "processing_time"],
+    ),
+    "trigger that is off": (
+        "available_now: true",
+        "available_now: false",
+        "available_now:",
+        "trigger.available_now",
+        ["allowed: True"],
+    ),
+    "bad duration": (
+        "available_now: true",
+        "processing_time: 10s",
+        "processing_time:",
+        "trigger.processing_time",
+        ["'10s'", "'10 seconds'"],
+    ),
+    "partition and cluster": (
+        "partition_by: [day]",
+        "partition_by: [day]\n  cluster_by: [id]",
+        "sink:",
+        "sink",
+        ["partition_by and cluster_by exclude each other"],
+    ),
+    "short transaction memory": (
+        "partition_by: [day]",
+        "table_properties:\n    delta.setTransactionRetentionDuration: interval 1 day",
+        "table_properties:",
+        "sink.table_properties",
+        ["remove it"],
+    ),
+    "short transaction memory, as Delta also reads it": (
+        "partition_by: [day]",
+        "table_properties:\n    delta.settransactionretentionduration: interval 1 day",
+        "table_properties:",
+        "sink.table_properties",
+        ["remove it"],
+    ),
+    "no such transform module": (
+        "orders.clean",
+        "order.clean",
+        "python:",
+        "transforms[1].python",
+        ["transforms/order.py"],
+    ),
+    "no such transform function": (
+        "orders.clean",
+        "orders.clen",
+        "python:",
+        "transforms[1].python",
+        ["'clen'", "did you mean 'clean'", "it has: clean"],
+    ),
+    "transform of no kind": (
+        "- python: orders.clean",
+        "- pyton: orders.clean",
+        "pyton:",
+        "transforms[1]",
+        ["sql (a SELECT over input) or python"],
+    ),
+    "malformed secret": ("${lake}/orders", "${secret:lake-url}", "${secret", "sink.path", ["secret"]),
+    "duplicate key": (
+        "  format: csv",
+        "  format: csv\n  format: csv",
+        "format: csv\n  path",
+        "",
+        ["'format'", "twice"],
+    ),
+    "bad syntax": ("partition_by: [day]", "partition_by: [day", "trigger:", "", ["not valid YAML"]),
+    "python tag": ("Orders of the shop", "!!python/name:os.system", "description:", "", ["not allowed"]),
+}
+BROKEN_CLICKS = {
+    "no servers": (
+        "    kafka.bootstrap.servers: ${servers}\n",
+        "",
+        "source:",
+        "source",
+        ["kafka.bootstrap.servers", "host:port"],
+    ),
+    "no topic": ("    subscribe: clicks\n", "", "source:", "source", ["exactly one of subscribe", "none"]),
+    "two topics": (
+        "subscribe: clicks",
+        "subscribe: clicks\n    subscribePattern: c.*",
+        "source:",
+        "source",
+        ["exactly one of subscribe", "subscribePattern, assign"],
+    ),
+    "no schema for JSON": ("  schema: clicks\n", "", "source:", "source", ["schema", "value_format json"]),
+    "schema for text": (
+        "type: kafka",
+        "type: kafka\n  value_format: text",
+        "source:",
+        "source",
+        ["schema", "value_format json"],
+    ),
+    "unknown value format": (
+        "type: kafka",
+        "type: kafka\n  value_format: jsn",
+        "value_format:",
+        "source.value_format",
+        ["did you mean 'json'", "allowed: json, text, binary"],
+    ),
+    "option of a file": (
+        "subscribe: clicks",
+        "subscribe: clicks\n    header: true",
+        "header:",
+        "source.options.header",
+        ["allowed: ", "startingOffsets"],
+    ),
+    "option that loses records": (
+        "subscribe: clicks",
+        "subscribe: clicks\n    failOnDataLoss: false",
+        "failOnDataLoss:",
+        "source.options.failOnDataLoss",
+        ["not allowed", "records"],
+    ),
+}
+BROKEN_BESIDES = {
+    "type in a schema": (
+        "conf/schemas/orders.ddl",
+        ("BIGINT", "BIGNIT"),
+        "id BIG",
+        "",
+        ["BIGNIT", "did you mean BIGINT"],
+    ),
+    "column in a schema": ("conf/schemas/orders.ddl", ("day DATE", "id DATE"), "id DATE", "", ["id", "twice"]),
+    "expectation in a suite": (
+        "conf/suites/orders.json",
+        ("to_not_be_null", "to_not_be_nul"),
+        "    {\n",
+        "expectations[0]",
+        ["did you mean expect_column_values_to_not_be_null"],
+    ),
+    "syntax of a suite": ("conf/suites/orders.json", ('"column": "id"', '"column": id'), "kwargs", "", ["JSON"]),
+    "key of a target": (
+        "conf/targets/local.yml",
+        ("spark:", "sparc:"),
+        "sparc:",
+        "sparc",
+        ["did you mean 'spark'", "allowed: spark, state, variables"],
+    ),
+    "no state": ("conf/targets/local.yml", ("state: ${data}/state\n", ""), "variables:", "state", ["missing"]),
+    "loss switch in a target": (
+        "conf/targets/local.yml",
+        ("spark.sql.shuffle.partitions: 2", "spark.sql.files.ignoreCorruptFiles: true"),
+        "ignoreCorruptFiles",
+        "spark.spark.sql.files.ignoreCorruptFiles",
+        ["remove it"],
+    ),
+    "Delta's default for transaction memory in a target": (
+        "conf/targets/local.yml",
+        (
+            "spark.sql.shuffle.partitions: 2",
+            "spark.databricks.delta.properties.defaults.setTransactionRetentionDuration: interval 1 day",
+        ),
+        "setTransactionRetentionDuration",
+        "spark.spark.databricks.delta.properties.defaults.setTransactionRetentionDuration",
+        ["remove it"],
+    ),
+    "variable that comes later": (
+        "conf/targets/local.yml",
+        ("data: ${root}/data", "data: ${lake}/data"),
+        "data: ${lake}",
+        "variables.data",
+        ["${lake}"],
+    ),
+    "variable that is itself": (
+        "conf/targets/local.yml",
+        ("data: ${root}/data", "data: ${data}/data"),
+        "data: ${data}",
+        "variables.data",
+        ["${data}"],
+    ),
+}
+
+
+def by_name(table):
+    return [pytest.param(case, id=name) for name, case in table.items()]
+
+
+def assert_reported(bundle, name, file, broken):
+    at, path, says = broken
+    problems = bundle.problems(name)
+    found = [problem for problem in problems if (problem.file, problem.path) == (str(bundle.root / file), path)]
+    assert len(found) == 1, problems
+    assert found[0].line == bundle.line_of(file, at)
+    assert [part for part in says if part not in found[0].message] == [], found[0].message
+
+
+@pytest.mark.parametrize("case", by_name(BROKEN_ORDERS))
+def test_a_broken_files_pipeline_is_refused(bundle, case):
+    old, new, *broken = case
+    bundle.edit("conf/pipelines/orders.yml", old, new)
+    assert_reported(bundle, "orders", "conf/pipelines/orders.yml", broken)
+
+
+@pytest.mark.parametrize("case", by_name(BROKEN_CLICKS))
+def test_a_broken_kafka_pipeline_is_refused(bundle, case):
+    old, new, *broken = case
+    bundle.edit("conf/pipelines/clicks.yml", old, new)
+    assert_reported(bundle, "clicks", "conf/pipelines/clicks.yml", broken)
+
+
+@pytest.mark.parametrize("case", by_name(BROKEN_BESIDES))
+def test_a_broken_file_beside_the_pipeline_is_refused(bundle, case):
+    file, edit, *broken = case
+    bundle.edit(file, *edit)
+    assert_reported(bundle, "orders", file, broken)
+
+
+def test_a_transform_that_is_not_python_is_refused(bundle):
+    file = "conf/pipelines/orders.yml"
+    bundle.edit("jobs/transforms/orders.py", "clean(df)", "clean(df")
+    assert_reported(bundle, "orders", file, ("python:", "transforms[1].python", ["orders.py:1"]))
+
+
+@pytest.mark.parametrize(
+    ("place", "key"), [("", "kafka"), ("", "1"), ("source", "files"), ("quality", "1"), ("sink", "kafka")]
+)
+def test_an_unknown_key_is_refused_whatever_it_is_called(bundle, place, key):
+    line = f"{place}:\n  {key}: 1" if place else f"{key}: 1\nsink:"
+    bundle.edit("conf/pipelines/orders.yml", f"{place or 'sink'}:", line)
+    path = f"{place}.{key}".removeprefix(".")
+    assert_reported(bundle, "orders", "conf/pipelines/orders.yml", (f"{key}: 1", path, ["unknown key", "allowed: "]))
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "allowed"),
+    [
+        ("orders", "  format: csv", "  format: csv\n  value_format: json", "format, options, path, schema, type"),
+        ("clicks", "  type: kafka", "  type: kafka\n  path: /data", "options, schema, type, value_format"),
+    ],
+)
+def test_the_keys_allowed_are_those_of_the_sources_own_kind(bundle, name, old, new, allowed):
+    bundle.edit(f"conf/pipelines/{name}.yml", old, new)
+    (problem,) = bundle.problems(name)
+    assert problem.message.endswith(f"allowed: {allowed}")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("  - sql: SELECT * FROM input", "  - 5"),
+        ("  - sql: SELECT * FROM input", "  - sql: 5"),
+        ("  - python: orders.clean", "  - python: Orders"),
+        ("  - python: orders.clean", "  - {sql: SELECT 1, python: orders.clean}"),
+        ("source:", "source: []\nsink_:"),
+        ("  type: files", "  type: [files]"),
+        ("trigger:\n  available_now: true", "trigger: soon"),
+    ],
+)
+def test_a_value_of_another_shape_is_a_problem_not_a_crash(bundle, old, new):
+    bundle.edit("conf/pipelines/orders.yml", old, new)
+    assert bundle.problems("orders")
+
+
+def test_one_fault_is_one_problem(bundle):
+    bundle.edit("conf/pipelines/orders.yml", "- python: orders.clean", "- pyton: orders.clean")
+    assert len(bundle.problems("orders")) == 1
+
+
+@pytest.mark.parametrize("name", ["Orders", "1orders", "or-ders", "o" * 64])
+def test_a_pipelines_name_is_a_plain_word(bundle, name):
+    bundle.write(f"conf/pipelines/{name}.yml", (bundle.conf / "pipelines/orders.yml").read_text())
+    (problem,) = bundle.problems(name)
+    assert problem.file.endswith(f"/{name}.yml")
+    assert "lower-case" in problem.message
+
+
+@pytest.mark.parametrize("text", ["", "- a\n", "just text\n"])
+def test_a_file_that_is_no_mapping_of_keys_is_refused(bundle, text):
+    bundle.write("conf/pipelines/orders.yml", text)
+    assert {(p.file, p.line) for p in bundle.problems("orders")} == {(str(bundle.conf / "pipelines/orders.yml"), 1)}
+
+
+@pytest.mark.parametrize("file", ["pipelines/orders.yml", "schemas/orders.ddl", "suites/orders.json"])
+def test_a_file_that_is_not_utf_8_is_refused(bundle, file):
+    (bundle.conf / file).write_bytes(b"a: \xff\xfe")
+    assert str(bundle.conf / file) in {problem.file for problem in bundle.problems("orders")}
+
+
+def test_a_target_that_does_not_exist_is_refused_with_those_that_do(bundle):
+    problems = bundle.problems("orders", target="locl")
+    assert problems[0].file == str(bundle.conf / "targets")
+    assert "did you mean 'local'; there are: local" in problems[0].message
+
+
+def test_a_target_that_does_not_exist_is_the_only_problem(bundle):
+    assert len(bundle.problems("orders", "clicks", target="locl")) == 1
+
+
+def test_a_pipeline_that_does_not_exist_is_refused_with_those_that_do(bundle):
+    (problem,) = bundle.problems("order")
+    assert "did you mean 'orders'; there are: clicks, orders" in problem.message
+
+
+def test_a_directory_without_pipelines_is_refused(tmp_path):
+    with pytest.raises(ConfError) as caught:
+        pipeline_names(Bundle(tmp_path / "nowhere"))
+    assert caught.value.problems[0].file == str(tmp_path / "nowhere" / "pipelines")
+
+
+def test_every_problem_of_every_file_is_reported_at_once(bundle):
+    bundle.edit("conf/pipelines/orders.yml", "header:", "heder:")
+    bundle.edit("conf/pipelines/orders.yml", "orders.clean", "orders.clen")
+    bundle.edit("conf/pipelines/clicks.yml", "10 seconds", "10s")
+    bundle.edit("conf/pipelines/clicks.yml", "${lake}", "${lakes}")
+    bundle.edit("conf/schemas/orders.ddl", "BIGINT", "BIGNIT")
+    bundle.edit("conf/suites/orders.json", "not_be_null", "not_be_nul")
+    assert [(Path(p.file).name, p.line, p.path) for p in bundle.problems()] == [
+        ("clicks.yml", 10, "sink.path"),
+        ("clicks.yml", 12, "trigger.processing_time"),
+        ("orders.yml", 8, "source.options.heder"),
+        ("orders.ddl", 2, ""),
+        ("orders.json", 4, "expectations[0]"),
+        ("orders.yml", 12, "transforms[1].python"),
+    ]
+
+
+def test_a_problem_of_a_shared_file_is_reported_once(bundle):
+    bundle.edit("conf/targets/local.yml", "spark:", "sparc:")
+    targets = [p for p in bundle.problems() if p.file.endswith("local.yml")]
+    assert len(targets) == 1
+
+
+def test_the_shipped_conf_loads():
+    names = pipeline_names(Bundle(SHIPPED))
+    assert [pipeline.name for pipeline in load_pipelines(Bundle(SHIPPED))] == names
+    assert "flights" in names
+
+
+def test_a_pipeline_is_resolved(bundle):
+    pipeline = bundle.load("orders")
+    data = f"{bundle.root}/data"
+    assert pipeline.spec.source.path == f"{data}/landing/orders"
+    assert pipeline.spec.source.options == {"header": "true", "maxFilesPerTrigger": "8"}
+    assert pipeline.checkpoint == f"{data}/state/checkpoints/orders"
+    assert pipeline.ledger_path == f"{data}/state/ledger/orders"
+    assert pipeline.lock_path == f"{data}/state/locks/orders"
+    assert pipeline.quarantine_path == f"{data}/lake/orders_quarantine"
+    assert pipeline.schema_ddl == "id BIGINT, day DATE, amount DECIMAL(10, 2)"
+    assert pipeline.transform_lines == (11, 12)
+    assert pipeline.spark == {"spark.sql.shuffle.partitions": "2"}
+    assert [(check.name, check.on_failure) for check in pipeline.checks] == [
+        ("column_values_to_not_be_null:id", OnFailure.QUARANTINE)
+    ]
+
+
+def test_the_suite_of_the_pipelines_own_name_is_the_default(bundle):
+    bundle.edit("conf/pipelines/orders.yml", "  suite: orders\n", "")
+    assert len(bundle.load("orders").checks) == 1
+    assert bundle.load("clicks").checks == ()
+
+
+def test_the_pipelines_on_failure_holds_for_checks_that_say_nothing(bundle):
+    bundle.edit("conf/pipelines/orders.yml", "suite: orders", "on_failure: expect_or_fail")
+    assert bundle.load("orders").checks[0].on_failure is OnFailure.FAIL
+
+
+@pytest.mark.parametrize(
+    ("variables", "path"),
+    [
+        ({}, "{root}/data/landing/orders"),
+        ({"landing": "s3a://raw"}, "s3a://raw/orders"),
+        ({"data": "/mnt"}, "/mnt/landing/orders"),
+        ({"data": "/mnt", "landing": "/raw"}, "/raw/orders"),
+        ({"landing": "${data}/raw"}, "{root}/data/raw/orders"),
+    ],
+)
+def test_a_variable_of_the_command_line_wins(bundle, variables, path):
+    assert bundle.load("orders", **variables).spec.source.path == path.format(root=bundle.root)
+
+
+def test_a_variable_may_come_from_the_command_line_alone(bundle):
+    bundle.edit("conf/pipelines/orders.yml", "${lake}", "${warehouse}")
+    assert bundle.problems("orders")
+    assert bundle.load("orders", warehouse="/w").spec.sink.path == "/w/orders"
+
+
+def test_a_secret_stays_a_reference(bundle, monkeypatch):
+    monkeypatch.setenv("CLICKS_LOGIN", "hunter2")
+    pipeline = bundle.load("clicks")
+    assert pipeline.spec.source.options["kafka.sasl.jaas.config"] == "${secret:CLICKS_LOGIN}"
+    assert "hunter2" not in repr(pipeline) + str(pipeline.model_dump()) + pipeline.model_dump_json()
+
+
+def test_the_environment_is_no_source_of_variables(bundle, monkeypatch):
+    monkeypatch.setenv("warehouse", "/w")
+    bundle.edit("conf/pipelines/orders.yml", "${lake}", "${warehouse}")
+    assert [problem.path for problem in bundle.problems("orders")] == ["sink.path"]

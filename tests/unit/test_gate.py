@@ -1,0 +1,64 @@
+import pytest
+from pyspark.sql.types import IntegerType, StringType, StructField, StructType
+
+from jobs.pipeline.model import Check, HaltWhen, OnFailure, Quality, Scope
+from jobs.pipeline.quality.gate import Gate
+
+SCHEMA = StructType([StructField("a", IntegerType()), StructField("b", StringType())])
+EMPTY = {"rows": 0, "bad": 0, "dropped": 0}
+
+
+def check(type_="expect_column_values_to_not_be_null", scope=Scope.ROW, /, on_failure=OnFailure.EXPECT, **kwargs):
+    columns = () if type_.startswith("expect_table_") else ("a",)
+    return Check(
+        name="c",
+        type=type_,
+        scope=scope,
+        columns=columns,
+        kwargs=kwargs,
+        on_failure=on_failure,
+        file="s.json",
+        line=1,
+    )
+
+
+def gate(*checks, above=None):
+    """A gate without Columns, for they need a JVM."""
+    halt_when = None if above is None else HaltWhen(quarantined_share_above=above)
+    columns = {"flags": (), "directions": (), "source_metrics": (), "gate_metrics": ()}
+    return Gate(checks=checks, quality=Quality(halt_when=halt_when), schema=SCHEMA, **columns)
+
+
+@pytest.mark.parametrize(
+    ("type_", "kwargs", "success"),
+    [
+        ("expect_column_to_exist", {"column_index": None}, True),
+        ("expect_column_to_exist", {"column_index": 0}, True),
+        ("expect_column_to_exist", {"column_index": 1}, False),
+        ("expect_column_values_to_be_of_type", {"type_": "IntegerType"}, True),
+        ("expect_column_values_to_be_of_type", {"type_": "StringType"}, False),
+        ("expect_column_values_to_be_in_type_list", {"type_list": ["LongType", "IntegerType"]}, True),
+        ("expect_column_values_to_be_in_type_list", {"type_list": ["LongType"]}, False),
+        ("expect_table_columns_to_match_set", {"column_set": ["b", "a"], "exact_match": True}, True),
+        ("expect_table_columns_to_match_set", {"column_set": ["a"], "exact_match": True}, False),
+        ("expect_table_columns_to_match_set", {"column_set": ["a"], "exact_match": False}, True),
+        ("expect_table_columns_to_match_set", {"column_set": ["c"], "exact_match": False}, False),
+    ],
+)
+def test_a_schema_check_looks_at_names_and_types_alone(type_, kwargs, success):
+    (result,) = gate(check(type_, Scope.SCHEMA, **kwargs)).judge(EMPTY, EMPTY).results
+    assert result.success is success
+
+
+@pytest.mark.parametrize(
+    ("checks", "above", "can_hold"),
+    [
+        ([], None, False),
+        ([OnFailure.EXPECT, OnFailure.DROP, OnFailure.QUARANTINE], None, False),
+        ([OnFailure.EXPECT, OnFailure.FAIL], None, True),
+        ([], 0.5, True),
+        ([], 0.0, True),
+    ],
+)
+def test_a_gate_can_hold_where_a_check_may_fail_the_batch_or_a_limit_is_set(checks, above, can_hold):
+    assert gate(*(check(on_failure=choice) for choice in checks), above=above).can_hold is can_hold
