@@ -154,7 +154,8 @@ class SparkBatch:
         record = self._ledger_row(verdict, Status.HELD, "; ".join(verdict.held_because))
         wanted = transaction(f"{self.prepared.query_id}:held:{self.prepared.fingerprint}", Step.LEDGER, self.batch_id)
         ledger = self.prepared.ledger
-        if not ledger.knows_transactions or (ledger.last_version_of(wanted.app_id) or -1) < self.batch_id:
+        last = ledger.last_version_of(wanted.app_id) if ledger.knows_transactions else None
+        if last is None or last < self.batch_id:
             ledger.append([record.as_row()], wanted)
         self.finished = record
 

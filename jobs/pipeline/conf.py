@@ -4,7 +4,6 @@ Starts no Spark: `check` and DAG parsing rest on this module alone.
 """
 
 import ast
-import difflib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,24 +12,33 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from jobs.pipeline.ddl import check_ddl
+from jobs.pipeline.conf_messages import explain
+from jobs.pipeline.ddl import check_ddl, join_lines, strip_comments
 from jobs.pipeline.errors import ConfError, Problem
+from jobs.pipeline.hints import did_you_mean
 from jobs.pipeline.model import (
     LOSS_SWITCHES,
     NAME_PATTERN,
+    TRANSACTION_MEMORY,
     Check,
     Pipeline,
     PipelineSpec,
     PythonTransform,
     TargetSpec,
+    as_option,
 )
 from jobs.pipeline.quality.suite import SuiteError, parse_suite
-from jobs.pipeline.yaml_text import Document, YamlError, parse_yaml
+from jobs.pipeline.variables import resolve_variables, substitute
+from jobs.pipeline.yaml_text import Document, KeyPath, YamlError, dotted, parse_yaml
 
-VARIABLE = re.compile(r"\$\{(?!secret:)([^}]*)\}")
-SPARK_LOSS_SWITCHES = frozenset({"spark.sql.files.ignoreCorruptFiles", "spark.sql.files.ignoreMissingFiles"})
+REFUSED_SPARK_OPTIONS = {
+    "spark.sql.files.ignorecorruptfiles": "it skips files that cannot be read, and their rows; remove it",
+    "spark.sql.files.ignoremissingfiles": "it skips files that vanished, and their rows; remove it",
+    "spark.databricks.delta.properties.defaults.settransactionretentionduration": TRANSACTION_MEMORY,
+}
+"""Spark options that a target may not set, in lower case, and why."""
+
 Model = TypeVar("Model", bound=BaseModel)
-_UNION_TAGS = frozenset({"files", "kafka", "SqlTransform", "PythonTransform"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +65,11 @@ def pipeline_names(bundle: Bundle) -> list[str]:
 
 
 def load_pipelines(bundle: Bundle, names: list[str] | None = None) -> list[Pipeline]:
-    """Load and validate pipelines (all of them by default); ConfError holds the problems of all files."""
+    """Load and validate pipelines, each once (all of them by default); ConfError holds the problems of all files."""
     known = pipeline_names(bundle)
-    problems = [_unknown_pipeline(bundle, name, known) for name in names or [] if name not in known]
+    problems = list(_missing_pipelines(bundle, names or [], known))
     loaded: list[Pipeline] = []
-    for name in names or known:
+    for name in dict.fromkeys(names or known):
         if name in known:
             try:
                 loaded.append(load_pipeline(bundle, name))
@@ -77,15 +85,29 @@ def load_pipeline(bundle: Bundle, name: str) -> Pipeline:
     return _Loader(bundle, name).load()
 
 
-def _unknown_pipeline(bundle: Bundle, name: str, known: list[str]) -> Problem:
-    return Problem(
-        str(bundle.conf / "pipelines"), 1, "", f"no pipeline '{name}'{_hint(name, known)}; there are: {', '.join(known)}"
-    )
+def _missing_pipelines(bundle: Bundle, names: list[str], known: list[str]) -> Iterator[Problem]:
+    """Names that are no pipeline, and files that only their ending keeps from being one (all, if no name is given)."""
+    folder = bundle.conf / "pipelines"
+    misnamed = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    for name, path in misnamed.items():
+        if not names or (name in names and name not in known):
+            yield Problem(str(path), 1, "", f"is not read; rename it to {name}.yml")
+    for name in dict.fromkeys(names):
+        if name not in known and name not in misnamed:
+            message = f"no pipeline '{name}'{did_you_mean(name, known)}; there are: {', '.join(known)}"
+            yield Problem(str(folder), 1, "", message)
 
 
-def _hint(name: str, allowed: list[str] | frozenset[str]) -> str:
-    guess = difflib.get_close_matches(name, list(allowed), n=1)
-    return f"; did you mean '{guess[0]}'" if guess else ""
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A file that holds a mapping, and the lines of its keys."""
+
+    path: Path
+    data: dict[str, Any]
+    document: Document
+
+    def problem(self, path: KeyPath, message: str) -> Problem:
+        return Problem(str(self.path), self.document.line_of(path), dotted(path), message)
 
 
 class _Loader:
@@ -97,27 +119,123 @@ class _Loader:
         self.problems: list[Problem] = []
 
     def load(self) -> Pipeline:
-        target = self._load_target()
-        file = self.bundle.conf / "pipelines" / f"{self.name}.yml"
-        if not re.match(NAME_PATTERN, self.name):
-            self._add(str(file), 1, "", "a pipeline's name is lower-case letters, digits and _, a letter first")
-        document = self._read(file)
-        spec = self._validate(document, file, PipelineSpec, self._variables(target))
-        if spec is None or target is None or document is None:
+        target, variables = self._load_target()
+        path = self.bundle.conf / "pipelines" / f"{self.name}.yml"
+        if not re.fullmatch(NAME_PATTERN, self.name):
+            self._add(path, "a pipeline's name is lower-case letters, digits and _, a letter first")
+        file = self._read_file(path)
+        spec = self._load_spec(file, variables) if file else None
+        if spec is None or file is None:
             raise ConfError(self.problems)
-        self._check_options(spec, document, file)
-        schema_ddl = self._load_schema(spec, document, file)
-        checks = self._load_suite(spec, document, file)
-        self._check_functions(spec, document, file)
-        if self.problems:
+        self.problems += _option_problems(spec, file)
+        schema_ddl = self._load_schema(spec, file)
+        checks = self._load_suite(spec, file)
+        self.problems += _function_problems(spec, file, self.bundle.root)
+        if self.problems or target is None:
             raise ConfError(self.problems)
-        sink = spec.sink.path.rstrip("/")
+        return self._assemble(spec, target, file, schema_ddl, checks)
+
+    def _load_target(self) -> tuple[TargetSpec | None, dict[str, str] | None]:
+        """The target and all variables; these are known even where something else is wrong with the target."""
+        folder = self.bundle.conf / "targets"
+        path = folder / f"{self.bundle.target}.yml"
+        if not path.is_file():
+            known = sorted(path.stem for path in folder.glob("*.yml"))
+            hint = did_you_mean(self.bundle.target, known)
+            self._add(folder, f"no target '{self.bundle.target}'{hint}; there are: {', '.join(known)}")
+            return None, None
+        file = self._read_file(path)
+        if file is None:
+            return None, None
+        variables = self._resolve_variables(file)
+        rest = {key: value for key, value in file.data.items() if key != "variables"}
+        data = substitute(rest, variables, lambda *fault: self._report(file.problem(*fault)))
+        if "variables" in file.data:
+            data["variables"] = _resolved(file.data["variables"], variables)
+        target = self._validate(file, TargetSpec, data)
+        self.problems += _spark_problems(target, file) if target else ()
+        return target, variables
+
+    def _resolve_variables(self, file: _File) -> dict[str, str]:
+        given = file.data.get("variables")
+        own = {key: str(as_option(value)) for key, value in given.items()} if isinstance(given, dict) else {}
+        passed = self.bundle.variables
+
+        def report(path: KeyPath, message: str) -> None:
+            name = str(path[-1])
+            self._report(Problem("--var", 1, name, message) if name in passed else file.problem(path, message))
+
+        return resolve_variables(own | passed, str(self.bundle.root), report)
+
+    def _load_spec(self, file: _File, variables: dict[str, str] | None) -> PipelineSpec | None:
+        data = substitute(file.data, variables, lambda *fault: self._report(file.problem(*fault)))
+        return self._validate(file, PipelineSpec, data)
+
+    def _validate(self, file: _File, model: type[Model], data: dict[str, Any]) -> Model | None:
+        try:
+            return model.model_validate(data)
+        except ValidationError as error:
+            for path, message in explain(model, error):
+                self._report(file.problem(path, message))
+            return None
+
+    def _load_schema(self, spec: PipelineSpec, file: _File) -> str | None:
+        if spec.source.schema_name is None:
+            return None
+        path = self.bundle.conf / "schemas" / f"{spec.source.schema_name}.ddl"
+        if not path.is_file():
+            self._report(file.problem(("source", "schema"), _missing_message(path)))
+            return None
+        text = self._read_text(path)
+        if text is None:
+            return None
+        ddl = strip_comments(text)
+        self.problems += [Problem(str(path), line, "", message) for line, message in check_ddl(ddl)]
+        return join_lines(ddl)
+
+    def _load_suite(self, spec: PipelineSpec, file: _File) -> tuple[Check, ...]:
+        path = self.bundle.conf / "suites" / f"{spec.quality.suite or self.name}.json"
+        if not path.is_file():
+            if spec.quality.suite:
+                self._report(file.problem(("quality", "suite"), _missing_message(path)))
+            return ()
+        text = self._read_text(path)
+        try:
+            return parse_suite(text, str(path), spec.quality.on_failure) if text is not None else ()
+        except SuiteError as error:
+            self.problems += error.problems
+            return ()
+
+    def _read_file(self, path: Path) -> _File | None:
+        text = self._read_text(path)
+        try:
+            document = parse_yaml(text) if text is not None else None
+        except YamlError as error:
+            self._add(path, str(error), error.line)
+            return None
+        if document is None:
+            return None
+        if not isinstance(document.data, dict):
+            self._add(path, "must be a mapping of keys to values")
+            return None
+        return _File(path, document.data, document)
+
+    def _read_text(self, path: Path) -> str | None:
+        try:
+            return path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            self._add(path, f"cannot be read: {error}")
+            return None
+
+    def _assemble(
+        self, spec: PipelineSpec, target: TargetSpec, file: _File, schema_ddl: str | None, checks: tuple[Check, ...]
+    ) -> Pipeline:
         state = target.state.rstrip("/")
-        lines = tuple(document.line_of(("transforms", index)) for index in range(len(spec.transforms)))
+        lines = tuple(file.document.line_of(("transforms", index)) for index in range(len(spec.transforms)))
         return Pipeline(
             name=self.name,
             spec=spec,
-            file=str(file),
+            file=str(file.path),
             transform_lines=lines,
             schema_ddl=schema_ddl,
             checks=checks,
@@ -125,211 +243,76 @@ class _Loader:
             checkpoint=f"{state}/checkpoints/{self.name}",
             ledger_path=f"{state}/ledger/{self.name}",
             lock_path=f"{state}/locks/{self.name}",
-            quarantine_path=spec.sink.quarantine_path or f"{sink}_quarantine",
+            quarantine_path=spec.sink.quarantine_path or f"{spec.sink.path.rstrip('/')}_quarantine",
             spark=dict(target.spark),
         )
 
-    def _add(self, file: str, line: int, path: str, message: str) -> None:
-        self.problems.append(Problem(file, line, path, message))
+    def _add(self, path: Path, message: str, line: int = 1) -> None:
+        self._report(Problem(str(path), line, "", message))
 
-    def _load_target(self) -> TargetSpec | None:
-        folder = self.bundle.conf / "targets"
-        file = folder / f"{self.bundle.target}.yml"
-        if not file.is_file():
-            known = sorted(path.stem for path in folder.glob("*.yml"))
-            hint = _hint(self.bundle.target, known)
-            self._add(str(folder), 1, "", f"no target '{self.bundle.target}'{hint}; there are: {', '.join(known)}")
-            return None
-        document = self._read(file)
-        if document is None:
-            return None
-        given = document.data.get("variables") if isinstance(document.data, dict) else None
-        own = {str(key): str(value) for key, value in (given or {}).items()} if isinstance(given, dict | None) else {}
-        variables = self._resolve(own, file)
-        target = self._validate(document, file, TargetSpec, variables)
-        for key in target.spark if target else ():
-            if key in SPARK_LOSS_SWITCHES:
-                line = document.line_of(("spark", key))
-                self._add(str(file), line, f"spark.{key}", "it skips files that cannot be read, and their rows; remove it")
-        return target
-
-    def _resolve(self, own: dict[str, str], file: Path) -> dict[str, str]:
-        """Variables may use those above them, and the built-in `root`."""
-        resolved = {"root": str(self.bundle.root)}
-        for key, value in (own | self.bundle.variables).items():
-            resolved[key] = VARIABLE.sub(lambda match: resolved.get(match.group(1), match.group(0)), value)
-        return resolved
-
-    def _variables(self, target: TargetSpec | None) -> dict[str, str]:
-        return {"root": str(self.bundle.root), **(target.variables if target else {}), **self.bundle.variables}
-
-    def _read(self, file: Path) -> Document | None:
-        try:
-            document = parse_yaml(file.read_text(encoding="utf-8"))
-        except YamlError as error:
-            self._add(str(file), error.line, "", str(error))
-        except (OSError, UnicodeDecodeError) as error:
-            self._add(str(file), 1, "", f"cannot be read: {error}")
-        else:
-            if isinstance(document.data, dict):
-                return document
-            self._add(str(file), 1, "", "must be a mapping of keys to values")
-        return None
-
-    def _validate(
-        self, document: Document | None, file: Path, model: type[Model], variables: dict[str, str]
-    ) -> Model | None:
-        if document is None:
-            return None
-        data = self._substitute(document, document.data, (), file, variables)
-        try:
-            return model.model_validate(data)
-        except ValidationError as error:
-            for item in error.errors():
-                self._add_validation(document, file, model, item)
-            return None
-
-    def _substitute(
-        self, document: Document, value: Any, path: tuple[str | int, ...], file: Path, variables: dict[str, str]
-    ) -> Any:
-        match value:
-            case dict():
-                return {k: self._substitute(document, v, (*path, k), file, variables) for k, v in value.items()}
-            case list():
-                return [self._substitute(document, v, (*path, i), file, variables) for i, v in enumerate(value)]
-            case str():
-                for name in VARIABLE.findall(value):
-                    if name not in variables:
-                        message = f"variable ${{{name}}} is not defined{_hint(name, list(variables))}; "
-                        message += f"defined: {', '.join(sorted(variables))}. Add it to the target, or pass --var {name}=…"
-                        self._add(str(file), document.line_of(path), _dotted(path), message)
-                return VARIABLE.sub(lambda match: variables.get(match.group(1), match.group(0)), value)
-            case _:
-                return value
-
-    def _add_validation(self, document: Document, file: Path, model: type[BaseModel], item: Any) -> None:
-        path = tuple(part for part in item["loc"] if part not in _UNION_TAGS)
-        if "transforms" in path and len(item["loc"]) > 2 and item["type"] in {"missing", "extra_forbidden"}:  # noqa: PLR2004
-            path = path[:2]
-            message = "a transform has one key: sql (a SELECT over input) or python (module.function)"
-        else:
-            message = _validation_message(model, path, item)
-        problem = Problem(str(file), document.line_of(path), _dotted(path), message)
+    def _report(self, problem: Problem) -> None:
         if problem not in self.problems:
             self.problems.append(problem)
 
-    def _check_options(self, spec: PipelineSpec, document: Document, file: Path) -> None:
-        allowed = spec.source.allowed_options
-        for key, value in spec.source.options.items():
-            line, path = document.line_of(("source", "options", key)), f"source.options.{key}"
-            if key in LOSS_SWITCHES and not (key == "failOnDataLoss" and value.lower() == "true"):
-                self._add(str(file), line, path, f"not allowed: {LOSS_SWITCHES[key]}")
-            elif key not in allowed:
-                message = f"not an option of this source{_hint(key, allowed)}; allowed: {', '.join(sorted(allowed))}"
-                self._add(str(file), line, path, message)
-        if {"maxFilesPerTrigger", "maxBytesPerTrigger"} <= set(spec.source.options):
-            line = document.line_of(("source", "options"))
-            self._add(str(file), line, "source.options", "maxFilesPerTrigger and maxBytesPerTrigger exclude each other")
 
-    def _load_schema(self, spec: PipelineSpec, document: Document, file: Path) -> str | None:
-        name = spec.source.schema_name
-        if name is None:
-            return None
-        path = self.bundle.conf / "schemas" / f"{name}.ddl"
-        if not path.is_file():
-            self._add(str(file), document.line_of(("source", "schema")), "source.schema", _missing(path))
-            return None
-        text = "\n".join(line.partition("--")[0] for line in path.read_text(encoding="utf-8").splitlines())
-        self.problems += [Problem(str(path), line, "", message) for line, message in check_ddl(text)]
-        return " ".join(text.split())
-
-    def _load_suite(self, spec: PipelineSpec, document: Document, file: Path) -> tuple[Check, ...]:
-        path = self.bundle.conf / "suites" / f"{spec.quality.suite or self.name}.json"
-        if not path.is_file():
-            if spec.quality.suite:
-                self._add(str(file), document.line_of(("quality", "suite")), "quality.suite", _missing(path))
-            return ()
-        try:
-            return parse_suite(path.read_text(encoding="utf-8"), str(path), spec.quality.on_failure)
-        except SuiteError as error:
-            self.problems += error.problems
-            return ()
-
-    def _check_functions(self, spec: PipelineSpec, document: Document, file: Path) -> None:
-        for index, transform in enumerate(spec.transforms):
-            if isinstance(transform, PythonTransform):
-                message = _missing_function(transform.python, self.bundle.root)
-                if message:
-                    line = document.line_of(("transforms", index, "python"))
-                    self._add(str(file), line, f"transforms[{index}].python", message)
+def _resolved(given: Any, variables: dict[str, str]) -> Any:
+    """The target's own `variables` with their values; what is no text is left for the model to judge."""
+    if not isinstance(given, dict):
+        return given
+    return {key: variables[key] if isinstance(value, str) else value for key, value in given.items()}
 
 
-def _missing(path: Path) -> str:
+def _spark_problems(target: TargetSpec, file: _File) -> Iterator[Problem]:
+    for key in target.spark:
+        why = REFUSED_SPARK_OPTIONS.get(key.lower())
+        if why:
+            yield file.problem(("spark", key), why)
+
+
+def _option_problems(spec: PipelineSpec, file: _File) -> Iterator[Problem]:
+    allowed = spec.source.allowed_options
+    for key, value in spec.source.options.items():
+        path = ("source", "options", key)
+        if key in LOSS_SWITCHES and not (key == "failOnDataLoss" and value.lower() == "true"):
+            yield file.problem(path, f"not allowed: {LOSS_SWITCHES[key]}")
+        elif key not in allowed:
+            message = f"not an option of this source{did_you_mean(key, allowed)}; allowed: {', '.join(sorted(allowed))}"
+            yield file.problem(path, message)
+    if {"maxFilesPerTrigger", "maxBytesPerTrigger"} <= set(spec.source.options):
+        yield file.problem(("source", "options"), "maxFilesPerTrigger and maxBytesPerTrigger exclude each other")
+
+
+def _function_problems(spec: PipelineSpec, file: _File, root: Path) -> Iterator[Problem]:
+    for index, transform in enumerate(spec.transforms):
+        if isinstance(transform, PythonTransform):
+            message = _missing_function_message(transform.python, root)
+            if message:
+                yield file.problem(("transforms", index, "python"), message)
+
+
+def _missing_message(path: Path) -> str:
     names = sorted(other.stem for other in path.parent.glob(f"*{path.suffix}"))
-    return f"there is no {path}{_hint(path.stem, names)}; there are: {', '.join(names) or 'none'}"
+    return f"there is no {path}{did_you_mean(path.stem, names)}; there are: {', '.join(names) or 'none'}"
 
 
-def _missing_function(name: str, root: Path) -> str | None:
+def _missing_function_message(name: str, root: Path) -> str | None:
     module, _, function = name.rpartition(".")
     folders = [root / "jobs" / "transforms", Path(__file__).parent.parent / "transforms"]
-    file = next((folder / f"{module}.py" for folder in folders if (folder / f"{module}.py").is_file()), None)
-    if file is None:
+    path = next((folder / f"{module}.py" for folder in folders if (folder / f"{module}.py").is_file()), None)
+    if path is None:
         return f"there is no {folders[0] / module}.py"
     try:
-        tree = ast.parse(file.read_text(encoding="utf-8"))
+        functions = _functions_in(path)
     except SyntaxError as error:
-        return f"{file}:{error.lineno} is not valid Python: {error.msg}"
-    functions = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
+        return f"{path}:{error.lineno} is not valid Python: {error.msg}"
+    except (OSError, ValueError, RecursionError) as error:
+        return f"{path} cannot be read: {error}"
     if function in functions:
         return None
-    return f"{file} has no function '{function}'{_hint(function, functions)}; it has: {', '.join(functions) or 'none'}"
+    hint = did_you_mean(function, functions)
+    return f"{path} has no function '{function}'{hint}; it has: {', '.join(functions) or 'none'}"
 
 
-def _dotted(path: tuple[str | int, ...]) -> str:
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
-    return text.removeprefix(".")
-
-
-def _validation_message(model: type[BaseModel], path: tuple[str | int, ...], item: Any) -> str:
-    match item["type"]:
-        case "extra_forbidden":
-            allowed = sorted(_keys_at(model, path[:-1]))
-            return f"unknown key{_hint(str(path[-1]), allowed)}; allowed: {', '.join(allowed)}"
-        case "missing":
-            return "missing"
-        case "union_tag_not_found":
-            return "missing; type says which kind it is: files or kafka"
-        case "union_tag_invalid":
-            allowed = sorted(_UNION_TAGS - {"SqlTransform", "PythonTransform"})
-            given = str(item["ctx"]["tag"])
-            return f"type: '{given}' is not known{_hint(given, allowed)}; allowed: {', '.join(allowed)}"
-        case "value_error":
-            return str(item["ctx"]["error"])
-        case "enum" | "literal_error":
-            given = str(item["input"])
-            allowed = re.findall(r"'([^']+)'", item["ctx"]["expected"])
-            return f"'{given}' is not known{_hint(given, allowed)}; allowed: {', '.join(allowed) or item['ctx']['expected']}"
-        case _:
-            return f"{item['msg']}, not {item['input']!r}"
-
-
-def _keys_at(model: type[BaseModel], path: tuple[str | int, ...]) -> Iterator[str]:
-    """Keys that the type at `path` has; of all kinds where several are possible."""
-    models = [model]
-    for part in path:
-        if isinstance(part, str):
-            found = [m.model_fields[name] for m in models for name in m.model_fields if _key(m, name) == part]
-            models = [inner for info in found for inner in _models_in(info.annotation)]
-    for one in models:
-        yield from (_key(one, name) for name in one.model_fields)
-
-
-def _key(model: type[BaseModel], name: str) -> str:
-    return model.model_fields[name].alias or name
-
-
-def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for inner in getattr(annotation, "__args__", ()):
-        yield from _models_in(inner)
+def _functions_in(path: Path) -> list[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]

@@ -134,11 +134,11 @@ class SmallTable:
 def last_transaction(path: str, app_id: str) -> int | None:
     """The newest transaction version that a local table holds for an app id; None if there is no such table."""
     try:
-        return DeltaTable(str(local_path(path)), without_files=True).transaction_version(app_id)
+        return DeltaTable(str(local_path(path))).transaction_version(app_id)
     except TableNotFoundError:
         return None
 
 
 def newest_version(path: str) -> int:
     """The newest version of a local table."""
-    return DeltaTable(str(local_path(path)), without_files=True).version()
+    return DeltaTable(str(local_path(path))).version()

@@ -27,8 +27,9 @@ class _Variable(click.ParamType[tuple[str, str]]):
 
 def bundle_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds --conf, --target and --var; the command receives a `bundle`. EsclusaErrors become exit codes."""
+    folder = click.Path(path_type=Path)
 
-    @click.option("--conf", type=click.Path(path_type=Path), default=Path("conf"), show_default=True, help="Conf directory.")
+    @click.option("--conf", type=folder, default=Path("conf"), show_default=True, help="Conf directory.")
     @click.option("--target", default="local", show_default=True, help="Environment: a file in conf/targets/.")
     @click.option("--var", "variables", type=_Variable(), multiple=True, help="Overrides a variable of the target.")
     @functools.wraps(command)

@@ -2,16 +2,27 @@
 
 import re
 from enum import StrEnum
+from posixpath import normpath
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
 NAME_PATTERN = r"^[a-z][a-z0-9_]{0,62}$"
 DURATION_PATTERN = re.compile(r"^\s*(\d+)\s+(millisecond|second|minute|hour|day)s?\s*$")
 
 
-def _as_option(value: Any) -> Any:
-    """Spark reads options as text: YAML's true, 8 and 0.5 are written the way Spark spells them."""
+def as_option(value: Any) -> Any:
+    """Spark reads options as text: YAML's true, 8 and 0.5 are written the way Spark spells them; all else stays."""
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value) if isinstance(value, int | float) else value
@@ -24,7 +35,7 @@ def _check_duration(value: str) -> str:
     return value
 
 
-Option = Annotated[str, BeforeValidator(_as_option)]
+Option = Annotated[str, BeforeValidator(as_option)]
 Duration = Annotated[str, AfterValidator(_check_duration)]
 ColumnName = Annotated[str, Field(min_length=1, max_length=255)]
 
@@ -51,20 +62,19 @@ _FILE_STREAM_OPTIONS = frozenset(
     "maxFilesPerTrigger maxBytesPerTrigger latestFirst maxFileAge fileNameOnly cleanSource sourceArchiveDir "
     "retentionDuration recursiveFileLookup pathGlobFilter".split()
 )
-_TEXT_OPTIONS = frozenset("timestampFormat timestampNTZFormat dateFormat timeFormat locale timeZone lineSep".split())
+_TEXT_OPTIONS = _FILE_STREAM_OPTIONS | frozenset(
+    "timestampFormat timestampNTZFormat dateFormat timeFormat locale timeZone lineSep".split()
+)
 FILE_OPTIONS: dict[FileFormat, frozenset[str]] = {
-    FileFormat.CSV: _FILE_STREAM_OPTIONS
-    | _TEXT_OPTIONS
+    FileFormat.CSV: _TEXT_OPTIONS
     | frozenset(
         "header sep delimiter quote escape comment nullValue emptyValue nanValue positiveInf negativeInf "
         "ignoreLeadingWhiteSpace ignoreTrailingWhiteSpace multiLine maxColumns maxCharsPerColumn "
         "charToEscapeQuoteEscaping unescapedQuoteHandling".split()
     ),
-    FileFormat.JSON: _FILE_STREAM_OPTIONS
-    | _TEXT_OPTIONS
+    FileFormat.JSON: _TEXT_OPTIONS
     | frozenset("multiLine primitivesAsString prefersDecimal allowComments allowSingleQuotes".split()),
-    FileFormat.XML: _FILE_STREAM_OPTIONS
-    | _TEXT_OPTIONS
+    FileFormat.XML: _TEXT_OPTIONS
     | frozenset(
         "rowTag excludeAttribute nullValue ignoreSurroundingSpaces attributePrefix valueTag ignoreNamespace".split()
     ),
@@ -93,6 +103,9 @@ LOSS_SWITCHES = {
     "mode": "Esclusa sets it: malformed records go to the quarantine",
     "columnNameOfCorruptRecord": "Esclusa sets it: malformed records go to the quarantine",
 }
+
+
+TRANSACTION_MEMORY = "remove it; Delta would forget which batches are written, and a replay would double them"
 
 
 class FilesSource(Strict):
@@ -180,7 +193,21 @@ class PythonTransform(Strict):
     python: Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]*\.[a-z_][a-z0-9_]*$")]
 
 
-Transform = SqlTransform | PythonTransform
+def _transform_kind(value: Any) -> str | None:
+    """The one key that a transform has, or None: then pydantic reports one fault instead of one for each kind."""
+    keys = value if isinstance(value, dict) else getattr(value, "model_fields_set", ())
+    kinds = [kind for kind in ("sql", "python") if kind in keys]
+    return kinds[0] if len(kinds) == 1 else None
+
+
+Transform = Annotated[
+    Annotated[SqlTransform, Tag("sql")] | Annotated[PythonTransform, Tag("python")],
+    Discriminator(
+        _transform_kind,
+        custom_error_type="transform_kind",
+        custom_error_message="a transform has one key: sql (a SELECT over input) or python (module.function)",
+    ),
+]
 
 
 class OnFailure(StrEnum):
@@ -223,18 +250,17 @@ class DeltaSink(Strict):
     @field_validator("table_properties")
     @classmethod
     def _refuse_short_transaction_memory(cls, properties: dict[str, str]) -> dict[str, str]:
-        if "delta.setTransactionRetentionDuration" in properties:
-            message = (
-                "delta.setTransactionRetentionDuration: remove it; Delta would forget which batches are written "
-                "and a replay would double them"
-            )
-            raise ValueError(message)
+        for key in properties:
+            if key.lower() == "delta.settransactionretentionduration":
+                raise ValueError(f"{key}: {TRANSACTION_MEMORY}")
         return properties
 
     @model_validator(mode="after")
-    def _partition_or_cluster(self) -> "DeltaSink":
+    def _parts_agree(self) -> "DeltaSink":
         if self.partition_by and self.cluster_by:
-            message = "partition_by and cluster_by exclude each other; keep one"
+            raise ValueError("partition_by and cluster_by exclude each other; keep one")
+        if self.quarantine_path is not None and normpath(self.quarantine_path) == normpath(self.path):
+            message = "quarantine_path: is the target's own path; rows set apart need a table of their own"
             raise ValueError(message)
         return self
 

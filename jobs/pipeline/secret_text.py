@@ -10,8 +10,10 @@ REFERENCE = re.compile(r"\$\{secret:([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 def reveal(text: str) -> str:
-    """Text with each reference replaced: by the environment variable, or by the file of that name in
-    $ESCLUSA_SECRETS_DIR (its last line break cut). UnavailableError names a secret that is in neither."""
+    """Text with each reference replaced; UnavailableError names a secret that is nowhere.
+
+    Its value is the environment variable, or else the file of that name in $ESCLUSA_SECRETS_DIR, last line break cut.
+    """
     return REFERENCE.sub(lambda match: _lookup(match.group(1)), text)
 
 
@@ -20,6 +22,6 @@ def _lookup(name: str) -> str:
         return os.environ[name]
     folder = os.environ.get("ESCLUSA_SECRETS_DIR")
     if folder and (Path(folder) / name).is_file():
-        return (Path(folder) / name).read_text().removesuffix("\n")
+        return (Path(folder) / name).read_text(encoding="utf-8").removesuffix("\n")
     message = f"secret {name} is not set: export it, or put it into a file of that name in $ESCLUSA_SECRETS_DIR"
     raise UnavailableError(message)

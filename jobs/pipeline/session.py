@@ -1,8 +1,11 @@
 """SparkSession; the only place that knows Spark options and how the JVM is started."""
 
+import logging
 import os
+import re
 import shutil
 import sys
+from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 
@@ -24,6 +27,11 @@ REQUIRED = {
 _LOSS_SWITCHES = ("spark.sql.files.ignoreCorruptFiles", "spark.sql.files.ignoreMissingFiles")
 _SUBMITTED = "PYSPARK_GATEWAY_PORT"
 
+_PROPERTY_SPACE = " \t\f"
+_PROPERTY = re.compile(r"(?P<key>(?:\\.|[^\\=: \t\f])*)[ \t\f]*[=:]?[ \t\f]*(?P<value>.*)")
+_PROPERTY_ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|.)")
+_ENDS_IN_ESCAPE = re.compile(r"(?<!\\)(?:\\\\)*\\$")
+
 
 def start_session(app_name: str, options: dict[str, str]) -> SparkSession:
     """Start or join a session. Under spark-submit its options stand and `options` are not looked at.
@@ -36,21 +44,20 @@ def start_session(app_name: str, options: dict[str, str]) -> SparkSession:
         for key, value in _local_options(options).items():
             builder = builder.config(key, value)
     spark = builder.getOrCreate()
+    # What a batch raises is raised again where the run waits for it; py4j would print it a second time.
+    logging.getLogger("py4j.clientserver").setLevel(logging.CRITICAL)
     _check(spark)
     return spark
 
 
 def read_properties(path: Path) -> dict[str, str]:
-    """A spark-defaults.conf: `key value` or `key=value` a line, # for comments; empty if there is no file."""
-    if not path.is_file():
-        return {}
-    options = {}
-    for line in path.read_text().splitlines():
-        text = line.strip()
-        if text and not text.startswith("#"):
-            key, _, value = text.replace("=", " ", 1).partition(" ") if _is_equals_form(text) else text.partition(" ")
-            options[key.strip()] = value.strip()
-    return options
+    r"""A spark-defaults.conf, read as spark-submit does: by java.util.Properties, values trimmed; empty without it.
+
+    Key and value stand apart by white space, `=` or `:`; # and ! begin comments; \ escapes, and joins lines.
+    """
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    pairs = [_PROPERTY.fullmatch(line) for line in _property_lines(text)]
+    return {_unescape(pair["key"]): _unescape(pair["value"]).strip() for pair in pairs if pair}
 
 
 def jars_folder() -> Path:
@@ -63,9 +70,24 @@ def class_archive() -> Path:
     return jars_folder().parent / "spark.jsa"
 
 
-def _is_equals_form(text: str) -> bool:
-    head = text.split(None, 1)[0]
-    return "=" in head
+def _property_lines(text: str) -> Iterator[str]:
+    lines = iter(text.split("\n"))
+    for first in lines:
+        line = first.lstrip(_PROPERTY_SPACE)
+        if line.startswith(("#", "!")):
+            continue
+        while _ENDS_IN_ESCAPE.search(line):
+            line = line[:-1] + next(lines, "").lstrip(_PROPERTY_SPACE)
+        if line:
+            yield line
+
+
+def _unescape(text: str) -> str:
+    return _PROPERTY_ESCAPE.sub(lambda match: _escaped(match.group(1)), text)
+
+
+def _escaped(sign: str) -> str:
+    return chr(int(sign[1:], 16)) if len(sign) > 1 else {"t": "\t", "n": "\n", "r": "\r", "f": "\f"}.get(sign, sign)
 
 
 def _local_options(options: dict[str, str]) -> dict[str, str]:
@@ -77,13 +99,15 @@ def _local_options(options: dict[str, str]) -> dict[str, str]:
         result["spark.driver.extraClassPath"] = ":".join(map(str, sorted(jars.glob("*.jar"))))
     else:
         result.setdefault("spark.jars.packages", ",".join(PACKAGES))
-    result["spark.driver.extraJavaOptions"] = " ".join([*_java_options(), result.get("spark.driver.extraJavaOptions", "")])
+    result["spark.driver.extraJavaOptions"] = " ".join(
+        [*_java_options(), result.get("spark.driver.extraJavaOptions", "")]
+    )
     return result
 
 
 def _java_options() -> list[str]:
-    logging = files("jobs.pipeline").joinpath("log4j2.properties")
-    options = [f"-Dlog4j2.configurationFile={logging}", "-Xshare:auto", "-Xlog:disable", "-Xlog:all=error:stderr"]
+    log_settings = files("jobs.pipeline").joinpath("log4j2.properties")
+    options = [f"-Dlog4j2.configurationFile={log_settings}", "-Xshare:auto", "-Xlog:disable", "-Xlog:all=error:stderr"]
     return options + ([f"-XX:SharedArchiveFile={class_archive()}"] if class_archive().is_file() else [])
 
 

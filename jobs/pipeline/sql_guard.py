@@ -47,9 +47,8 @@ def check_select(spark: SparkSession, sql: str) -> None:
     for node in nodes:
         _check_plan_node(node)
         _check_expression(node)
-        if _class_of(node) == "UnresolvedRelation" and _parts(node["multipartIdentifier"]) not in [[n] for n in names]:
-            message = f"it reads {'.'.join(_parts(node['multipartIdentifier']))}; only `input` can be read"
-            raise UnsafeSqlError(message)
+        if _class_of(node) == "UnresolvedRelation":
+            _check_relation(_parts(node["multipartIdentifier"]), names)
 
 
 def check_predicate(spark: SparkSession, sql: str) -> None:
@@ -83,9 +82,16 @@ def _class_of(node: dict[str, Any]) -> str:
     return str(node.get("class", "")).rpartition(".")[2]
 
 
+def _check_relation(parts: list[str], names: set[str]) -> None:
+    if len(parts) != 1 or parts[0].lower() not in names:
+        message = f"it reads {'.'.join(parts)}; only `input` can be read"
+        raise UnsafeSqlError(message)
+
+
 def _check_plan_node(node: dict[str, Any]) -> None:
     name, package = _class_of(node), str(node.get("class", ""))
-    if ".plans.logical." not in package and "UnresolvedTableValuedFunction" not in package:
+    is_plan = ".plans.logical." in package or ".execution." in package or name == "UnresolvedTableValuedFunction"
+    if not is_plan:
         return
     if name in STATEFUL_PLAN_NODES:
         message = (
@@ -108,7 +114,7 @@ def _check_expression(node: dict[str, Any]) -> None:
 
 
 def _check_function(node: dict[str, Any]) -> None:
-    parts = [part.lower() for part in _parts(node.get("nameParts", node.get("name", "")))]
+    parts = [part.lower() for part in _function_name(node)]
     if not parts:
         return
     if len(parts) > 1 and parts[:-1] not in (["builtin"], ["system", "builtin"]):
@@ -122,8 +128,16 @@ def _check_function(node: dict[str, Any]) -> None:
         raise UnsafeSqlError(message)
 
 
+def _function_name(node: dict[str, Any]) -> list[str]:
+    """A function has name parts; a generator (LATERAL VIEW) an identifier with optional database and catalog."""
+    name = node.get("name")
+    if not isinstance(name, dict):
+        return _parts(node.get("nameParts", ""))
+    return [str(name[key]) for key in ("catalog", "database", "funcName") if isinstance(name.get(key), str)]
+
+
 def _cte_name(node: dict[str, Any]) -> str:
-    return str(node.get("_1", ""))
+    return str(node.get("_1", "")).lower()
 
 
 def _parts(text: Any) -> list[str]:

@@ -1,5 +1,7 @@
 """YAML text -> plain data plus the line of every key; safe, bounded, and strict about duplicate keys."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +11,17 @@ MAX_BYTES = 1_000_000
 MAX_NODES = 20_000
 MAX_DEPTH = 30
 
-Path = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
+"""Keys and list positions that lead from the top of a document to a value."""
+
+_TAG = "tag:yaml.org,2002:"
+_MAPPING_TAG = f"{_TAG}map"
+_SEQUENCE_TAG = f"{_TAG}seq"
+_SCALAR_TAGS = frozenset(_TAG + name for name in ("null", "bool", "int", "float", "str", "timestamp", "binary"))
+_SIGN_TAGS = frozenset({f"{_TAG}value", f"{_TAG}merge"})
+_SHOWN_CHARACTERS = 60
+# What PyYAML's own constructors let through for text that its tag does not fit.
+_MISFITS = (ValueError, LookupError, AttributeError, ArithmeticError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,9 +29,9 @@ class Document:
     """Parsed YAML: `data` as plain Python values, `lines` as path -> 1-based line."""
 
     data: Any
-    lines: dict[Path, int]
+    lines: dict[KeyPath, int]
 
-    def line_of(self, path: Path) -> int:
+    def line_of(self, path: KeyPath) -> int:
         """Line of `path`, or of its nearest ancestor that stands in the file."""
         while path and path not in self.lines:
             path = path[:-1]
@@ -30,16 +42,21 @@ class YamlError(ValueError):
     """Text that is not acceptable YAML; `line` is 1-based."""
 
     def __init__(self, message: str, line: int) -> None:
+        """Say what is wrong, and on which line."""
         super().__init__(message)
         self.line = line
 
 
 def parse_yaml(text: str) -> Document:
-    """Parse one document; raises YamlError for bad syntax, duplicate keys, custom tags and oversized input."""
+    """Parse one document.
+
+    Raises YamlError, and nothing else, for bad syntax, duplicate keys, tags of any kind but YAML's own scalars,
+    values that do not fit their type, and input that is too large or too deep.
+    """
     if len(text.encode()) > MAX_BYTES:
         raise YamlError(f"file is larger than {MAX_BYTES:,} bytes", 1)
     try:
-        loader = yaml.SafeLoader(text)
+        loader = _Loader(text)
         node = loader.get_single_node()
         reader = _Reader(loader)
         return Document({} if node is None else reader.read(node, ()), reader.lines)
@@ -50,31 +67,62 @@ def parse_yaml(text: str) -> Document:
         raise YamlError(f"not valid YAML: {error}", 1) from error
 
 
+def dotted(path: KeyPath) -> str:
+    """A path as messages show it: `transforms[1].sql`; empty for the document itself."""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    return text.removeprefix(".")
+
+
+class _Loader(yaml.SafeLoader):
+    """Counts the levels while it composes: PyYAML recurses, and would run out of stack first."""
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        with self._one_level_deeper():
+            return super().compose_node(parent, index)
+
+    @contextmanager
+    def _one_level_deeper(self) -> Iterator[None]:
+        self.depth += 1
+        if self.depth > MAX_DEPTH + 1:
+            event = self.peek_event()  # type: ignore[no-untyped-call]
+            raise _too_deep(event.start_mark.line + 1)
+        yield
+        self.depth -= 1
+
+
+def _too_deep(line: int) -> YamlError:
+    return YamlError("nested too deeply or too large (aliases are expanded)", line)
+
+
 @dataclass(slots=True)
 class _Reader:
     """Walks composed nodes; counts them, so that an alias bomb stops early."""
 
     loader: yaml.SafeLoader
-    lines: dict[Path, int] = field(default_factory=dict)
+    lines: dict[KeyPath, int] = field(default_factory=dict)
     nodes: int = 0
 
-    def read(self, node: yaml.Node, path: Path) -> Any:
+    def read(self, node: yaml.Node, path: KeyPath) -> Any:
         line = node.start_mark.line + 1
         self.lines.setdefault(path, line)
         self.nodes += 1
         if self.nodes > MAX_NODES or len(path) > MAX_DEPTH:
-            raise YamlError("nested too deeply or too large (aliases are expanded)", line)
+            raise _too_deep(line)
         if isinstance(node, yaml.MappingNode):
             return self._read_mapping(node, path)
         if isinstance(node, yaml.SequenceNode):
+            _require_tag(node, {_SEQUENCE_TAG})
             return [self.read(child, (*path, index)) for index, child in enumerate(node.value)]
         return self._read_scalar(node)
 
-    def _read_mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:
+    def _read_mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
+        _require_tag(node, {_MAPPING_TAG})
         result: dict[str, Any] = {}
         for key_node, value_node in node.value:
             line = key_node.start_mark.line + 1
-            key = str(key_node.value)
+            key = _read_key(key_node)
             if key in result:
                 raise YamlError(f"key '{key}' stands twice", line)
             self.lines[(*path, key)] = line
@@ -82,9 +130,24 @@ class _Reader:
         return result
 
     def _read_scalar(self, node: yaml.Node) -> Any:
-        if not node.tag.startswith("tag:yaml.org,2002:") or node.tag.startswith("tag:yaml.org,2002:python"):
-            raise YamlError(f"tag {node.tag} is not allowed", node.start_mark.line + 1)
+        if node.tag in _SIGN_TAGS:  # a bare = or <<, which PyYAML itself cannot read
+            return node.value
+        _require_tag(node, _SCALAR_TAGS)
         try:
-            return self.loader.construct_object(node)  # type: ignore[no-untyped-call]
-        except ValueError as error:
-            raise YamlError(f"value '{node.value}': {error}", node.start_mark.line + 1) from error
+            return self.loader.construct_object(node)
+        except _MISFITS as error:
+            kind, shown = node.tag.removeprefix(_TAG), node.value[:_SHOWN_CHARACTERS]
+            message = f"value '{shown}' cannot be read as {kind}; quote it if it is text"
+            raise YamlError(message, node.start_mark.line + 1) from error
+
+
+def _read_key(node: yaml.Node) -> str:
+    if not isinstance(node, yaml.ScalarNode):
+        raise YamlError("a key must be plain text", node.start_mark.line + 1)
+    _require_tag(node, _SCALAR_TAGS | _SIGN_TAGS)
+    return str(node.value)
+
+
+def _require_tag(node: yaml.Node, allowed: set[str] | frozenset[str]) -> None:
+    if node.tag not in allowed:
+        raise YamlError(f"tag {node.tag} is not allowed", node.start_mark.line + 1)

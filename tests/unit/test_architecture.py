@@ -15,9 +15,18 @@ HEAVY = {"pyspark", "py4j", "pyarrow", "pandas", "numpy", "deltalake", "delta", 
 # The import diagram, lowest layer first. A module imports from layers below its own, never sideways or upwards;
 # a layer is named for what its modules know. Names are relative to jobs.pipeline.
 LAYERS = {
-    "words": ["errors", "yaml_text", "ddl", "storage", "columns", "record", "model", "quality.strftime"],
-    "tools": ["secret_text", "lock", "session", "sql_guard", "checkpoint", "delta", "sources.text_values"],
-    "parts of a stage": ["quality.suite", "quality.expectations", "quality.verdict", "sources.files", "sources.kafka"],
+    "words": [
+        *["errors", "hints", "yaml_text", "ddl", "storage", "columns", "record", "model"],
+        *["quality.strftime", "quality.conditions"],
+    ],
+    "tools": [
+        *["secret_text", "lock", "session", "sql_guard", "checkpoint", "delta", "sources.text_values"],
+        "quality.parameters",
+    ],
+    "parts of a stage": [
+        *["variables", "conf_messages", "sources.files", "sources.kafka"],
+        *["quality.suite", "quality.expectations", "quality.verdict"],
+    ],
     "stages": ["conf", "sources.source", "transforms", "quality.binding", "quality.gate", "quarantine", "sinks"],
     "protocol": ["commit", "ledger", "entrypoint"],
     "accounts of a batch": ["summary", "status", "batch"],

@@ -143,6 +143,27 @@ BROKEN_ORDERS = {
         "sink",
         ["partition_by and cluster_by exclude each other"],
     ),
+    "quarantine in the target": (
+        "partition_by: [day]",
+        "quarantine_path: ${lake}/./orders/",
+        "sink:",
+        "sink",
+        ["quarantine_path"],
+    ),
+    "transform with another key": (
+        "- python: orders.clean",
+        "- python: orders.clean\n    then: x",
+        "then:",
+        "transforms[1].then",
+        ["unknown key", "allowed: python"],
+    ),
+    "transform of another type": (
+        "sql: SELECT * FROM input",
+        "sql: 5",
+        "sql: 5",
+        "transforms[0].sql",
+        ["string", "5"],
+    ),
     "short transaction memory": (
         "partition_by: [day]",
         "table_properties:\n    delta.setTransactionRetentionDuration: interval 1 day",
@@ -177,6 +198,21 @@ BROKEN_ORDERS = {
         "pyton:",
         "transforms[1]",
         ["sql (a SELECT over input) or python"],
+    ),
+    "secret in a path": ("${lake}/orders", "${secret:LAKE}/orders", "${secret", "sink.path", ["source.options"]),
+    "secret in a table property": (
+        "partition_by: [day]",
+        "table_properties: {a: '${secret:KEY}'}",
+        "table_properties:",
+        "sink.table_properties.a",
+        ["source.options"],
+    ),
+    "malformed secret among options": (
+        "header: true",
+        "header: ${secret:my-key}",
+        "header:",
+        "source.options.header",
+        ["${secret:my-key}", "letters, digits"],
     ),
     "malformed secret": ("${lake}/orders", "${secret:lake-url}", "${secret", "sink.path", ["secret"]),
     "duplicate key": (
@@ -277,6 +313,35 @@ BROKEN_BESIDES = {
         "spark.spark.databricks.delta.properties.defaults.setTransactionRetentionDuration",
         ["remove it"],
     ),
+    "secret in a target": (
+        "conf/targets/local.yml",
+        ("spark.sql.shuffle.partitions: 2", "spark.a: ${secret:KEY}"),
+        "spark.a",
+        "spark.spark.a",
+        ["source.options"],
+    ),
+    "malformed secret in a variable": (
+        "conf/targets/local.yml",
+        ("servers: 127.0.0.1:9092", "servers: ${secret:kafka-servers}"),
+        "servers:",
+        "variables.servers",
+        ["${secret:kafka-servers}"],
+    ),
+    "variable that is not there": (
+        "conf/targets/local.yml",
+        ("data: ${root}/data", "data: ${roots}/data"),
+        "data: ${roots}",
+        "variables.data",
+        ["did you mean 'root'"],
+    ),
+    "variable that is no text": (
+        "conf/targets/local.yml",
+        ("servers: 127.0.0.1:9092", "servers: [a]"),
+        "servers:",
+        "variables.servers",
+        ["string"],
+    ),
+    "quotes in a schema": ("conf/schemas/orders.ddl", ("amount", "`amount"), "day DATE", "", ["` is not closed"]),
     "variable that comes later": (
         "conf/targets/local.yml",
         ("data: ${root}/data", "data: ${lake}/data"),
@@ -374,9 +439,25 @@ def test_a_value_of_another_shape_is_a_problem_not_a_crash(bundle, old, new):
     assert bundle.problems("orders")
 
 
-def test_one_fault_is_one_problem(bundle):
-    bundle.edit("conf/pipelines/orders.yml", "- python: orders.clean", "- pyton: orders.clean")
-    assert len(bundle.problems("orders")) == 1
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("conf/pipelines/orders.yml", "- python: orders.clean", "- pyton: orders.clean"),
+        ("conf/pipelines/orders.yml", "- sql: SELECT * FROM input", "- sql: 5"),
+        ("conf/pipelines/orders.yml", "- sql: SELECT * FROM input", "- 5"),
+        ("conf/pipelines/orders.yml", "type: files", "type: [files]"),
+        ("conf/pipelines/orders.yml", "${lake}/orders", "${secret:lake-url}/orders"),
+        ("conf/targets/local.yml", "data: ${root}/data", "data: ${lake}/data"),
+        ("conf/targets/local.yml", "data: ${root}/data", "data: ${data}/data"),
+        ("conf/targets/local.yml", "data: ${root}/data", "data: ${nowhere}/data"),
+        ("conf/targets/local.yml", "spark:", "sparc:"),
+        ("conf/schemas/orders.ddl", "DECIMAL(10, 2)", "DECIMAL(10, 2"),
+    ],
+)
+def test_one_fault_is_one_problem(bundle, file, old, new):
+    bundle.edit(file, old, new)
+    (problem,) = bundle.problems("orders")
+    assert problem.file == str(bundle.root / file)
 
 
 @pytest.mark.parametrize("name", ["Orders", "1orders", "or-ders", "o" * 64])
@@ -399,6 +480,13 @@ def test_a_file_that_is_not_utf_8_is_refused(bundle, file):
     assert str(bundle.conf / file) in {problem.file for problem in bundle.problems("orders")}
 
 
+@pytest.mark.parametrize("content", [b"a = '\xff'", b"a = '\0'"])
+def test_a_transform_that_is_no_text_is_refused(bundle, content):
+    (bundle.root / "jobs/transforms/orders.py").write_bytes(content)
+    (problem,) = bundle.problems("orders")
+    assert problem.path == "transforms[1].python"
+
+
 def test_a_target_that_does_not_exist_is_refused_with_those_that_do(bundle):
     problems = bundle.problems("orders", target="locl")
     assert problems[0].file == str(bundle.conf / "targets")
@@ -412,6 +500,29 @@ def test_a_target_that_does_not_exist_is_the_only_problem(bundle):
 def test_a_pipeline_that_does_not_exist_is_refused_with_those_that_do(bundle):
     (problem,) = bundle.problems("order")
     assert "did you mean 'orders'; there are: clicks, orders" in problem.message
+
+
+@pytest.mark.parametrize("names", [[], ["more"]])
+def test_a_pipeline_whose_file_ends_in_yaml_is_to_be_renamed(bundle, names):
+    bundle.write("conf/pipelines/more.yaml", "")
+    (problem,) = bundle.problems(*names)
+    assert problem.file == str(bundle.conf / "pipelines/more.yaml")
+    assert "more.yml" in problem.message
+
+
+def test_a_file_to_be_renamed_stops_no_other_pipeline(bundle):
+    bundle.write("conf/pipelines/more.yaml", "")
+    assert [pipeline.name for pipeline in load_pipelines(Bundle(bundle.conf), ["orders"])] == ["orders"]
+
+
+def test_a_pipeline_named_twice_is_loaded_once(bundle):
+    names = ["orders", "clicks", "orders"]
+    assert [pipeline.name for pipeline in load_pipelines(Bundle(bundle.conf), names)] == ["orders", "clicks"]
+
+
+def test_without_a_target_the_pipelines_other_problems_are_reported(bundle):
+    bundle.edit("conf/pipelines/orders.yml", "header:", "heder:")
+    assert [p.path for p in bundle.problems("orders", target="locl")] == ["", "source.options.heder"]
 
 
 def test_a_directory_without_pipelines_is_refused(tmp_path):
@@ -466,6 +577,15 @@ def test_a_pipeline_is_resolved(bundle):
     ]
 
 
+def test_a_pipeline_is_data_that_can_be_written_and_read(bundle):
+    pipeline = bundle.load("orders")
+    assert [transform.model_dump() for transform in pipeline.spec.transforms] == [
+        {"sql": "SELECT * FROM input"},
+        {"python": "orders.clean"},
+    ]
+    assert type(pipeline).model_validate_json(pipeline.model_dump_json(by_alias=True)) == pipeline
+
+
 def test_the_suite_of_the_pipelines_own_name_is_the_default(bundle):
     bundle.edit("conf/pipelines/orders.yml", "  suite: orders\n", "")
     assert len(bundle.load("orders").checks) == 1
@@ -485,6 +605,8 @@ def test_the_pipelines_on_failure_holds_for_checks_that_say_nothing(bundle):
         ({"data": "/mnt"}, "/mnt/landing/orders"),
         ({"data": "/mnt", "landing": "/raw"}, "/raw/orders"),
         ({"landing": "${data}/raw"}, "{root}/data/raw/orders"),
+        ({"landing": "${data}/raw", "data": "/mnt"}, "/mnt/raw/orders"),
+        ({"data": "${root}/d"}, "{root}/d/landing/orders"),
     ],
 )
 def test_a_variable_of_the_command_line_wins(bundle, variables, path):
@@ -495,6 +617,35 @@ def test_a_variable_may_come_from_the_command_line_alone(bundle):
     bundle.edit("conf/pipelines/orders.yml", "${lake}", "${warehouse}")
     assert bundle.problems("orders")
     assert bundle.load("orders", warehouse="/w").spec.sink.path == "/w/orders"
+
+
+def test_target_and_pipeline_see_the_same_variables(bundle):
+    pipeline = bundle.load("orders", data="${root}/d", lake="${data}/l")
+    assert pipeline.checkpoint == f"{bundle.root}/d/state/checkpoints/orders"
+    assert pipeline.spec.sink.path == f"{bundle.root}/d/l/orders"
+
+
+@pytest.mark.parametrize(("value", "says"), [("${nowhere}", "defined: "), ("${data}", "itself"), ("${lake}", "above")])
+def test_a_variable_of_the_command_line_is_checked(bundle, value, says):
+    (problem,) = bundle.problems("orders", "clicks", data=value)
+    assert (problem.file, problem.path) == ("--var", "data")
+    assert says in problem.message
+
+
+def test_a_variable_is_written_as_spark_writes_it(bundle):
+    bundle.edit("conf/targets/local.yml", "  servers:", "  has_header: true\n  servers:")
+    bundle.edit("conf/pipelines/orders.yml", "header: true", "header: ${has_header}")
+    assert bundle.load("orders").spec.source.options["header"] == "true"
+
+
+def test_a_variable_may_hold_a_secret_for_an_option(bundle):
+    bundle.edit("conf/targets/local.yml", "127.0.0.1:9092", "${secret:SERVERS}")
+    assert bundle.load("clicks").spec.source.options["kafka.bootstrap.servers"] == "${secret:SERVERS}"
+
+
+def test_quoted_text_of_a_schema_is_kept(bundle):
+    bundle.write("conf/schemas/orders.ddl", "`a  b` INT, -- one\nb INT\n  COMMENT 'x -- y'")
+    assert bundle.load("orders").schema_ddl == "`a  b` INT, b INT COMMENT 'x -- y'"
 
 
 def test_a_secret_stays_a_reference(bundle, monkeypatch):

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.pipeline.ddl import TYPES, check_ddl
+from jobs.pipeline.ddl import TYPES, check_ddl, join_lines, strip_comments
 
 
 @pytest.mark.parametrize(
@@ -18,6 +18,8 @@ from jobs.pipeline.ddl import TYPES, check_ddl
         "a INT COMMENT 'minutes, not hours', b INT",
         "a INT COMMENT 'open (', b INT",
         "a INT COMMENT 'it''s', b INT",
+        r"a INT COMMENT 'it\'s, (so)', b INT",
+        'a INT COMMENT "it\'s, (so)", b INT',
         "a TIMESTAMP_NTZ,\n\n  b\n  VARIANT",
         "a INTERVAL DAY TO SECOND",
     ],
@@ -52,6 +54,10 @@ def test_columns_of_every_type_are_accepted(types, comma):
         ("a DECIMAL(10, 2, b STRING", 1, ""),
         ("a INT>, b STRING", 1, ""),
         ("`a INT, b STRING", 1, ""),
+        ("a INT,\nb INT COMMENT 'open", 2, "' is not closed"),
+        ('a INT COMMENT "open, b STRING', 1, "is not closed"),
+        ("a ARRAY<INT), b STRING", 1, "')' closes no '('"),
+        ("a INT,\n`A``b` INT,\n`a``B` INT", 3, "column a`b stands twice"),
     ],
 )
 def test_a_fault_is_named_with_its_line(text, line, says):
@@ -62,3 +68,23 @@ def test_a_fault_is_named_with_its_line(text, line, says):
 
 def test_every_fault_is_named():
     assert [line for line, _ in check_ddl("a ITN,\nb,\nc INT,\nc STRNG")] == [1, 2, 4, 4]
+
+
+@pytest.mark.parametrize(
+    ("text", "stripped"),
+    [
+        ("a INT -- one\n, b INT", "a INT \n, b INT"),
+        ("-- all", ""),
+        ("a INT COMMENT 'x -- y' -- z", "a INT COMMENT 'x -- y' "),
+        ("`a--b` INT", "`a--b` INT"),
+        ('a INT COMMENT "--" --', 'a INT COMMENT "--" '),
+        ("a INT -- it's\n, b INT -- it's", "a INT \n, b INT "),
+        (r"a INT COMMENT '\'--'", r"a INT COMMENT '\'--'"),
+    ],
+)
+def test_comments_end_with_their_line_and_begin_outside_quotes(text, stripped):
+    assert strip_comments(text) == stripped
+
+
+def test_lines_are_joined_outside_quotes():
+    assert join_lines("\n`a  b`\tINT,\n  b INT COMMENT 'x\n y'\n") == "`a  b` INT, b INT COMMENT 'x\n y'"

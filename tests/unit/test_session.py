@@ -15,10 +15,17 @@ from jobs.pipeline.session import read_properties
         ("spark.a\t1\n", {"spark.a": "1"}),
         ("spark.a = 1\n", {"spark.a": "1"}),
         ("spark.a 1\nspark.a 2\n", {"spark.a": "2"}),
+        ("spark.a: 1\nspark.b:2\n", {"spark.a": "1", "spark.b": "2"}),
+        ("spark.a = = 1\n", {"spark.a": "= 1"}),
+        ("spark.a\nspark.b=\n", {"spark.a": "", "spark.b": ""}),
+        ("! spark.a 1\n  # spark.b 1\n", {}),
+        ("spark.a 1,\\\n    2\nspark.b 3\\\\\nspark.c 4\\", {"spark.a": "1,2", "spark.b": "3\\", "spark.c": "4"}),
+        (r"spark\=a\:b\ c d\te\u0041\q", {"spark=a:b c": "d\teAq"}),
+        ("spark.a é\n", {"spark.a": "é"}),
     ],
 )
 def test_properties_read_as_spark_submit_reads_them(tmp_path, text, options):
-    (tmp_path / "spark-defaults.conf").write_text(text)
+    (tmp_path / "spark-defaults.conf").write_text(text, encoding="utf-8")
     assert read_properties(tmp_path / "spark-defaults.conf") == options
 
 

@@ -125,5 +125,9 @@ def test_a_month_name_with_a_day_is_refused(format_):
         compile_format(format_)
 
 
+def test_a_percent_sign_may_stand_twice():
+    assert is_accepted("%12%", "%%%m%%")
+
+
 def test_a_percent_sign_before_a_b_is_no_month_name():
     assert is_accepted("%b 31", "%%b %d")

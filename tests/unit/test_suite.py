@@ -5,7 +5,8 @@ import pytest
 from jobs.pipeline.errors import Problem
 from jobs.pipeline.model import OnFailure, Scope
 from jobs.pipeline.quality.expectations import ROW_EXPECTATIONS
-from jobs.pipeline.quality.suite import COMPILED, SuiteError, parse_suite
+from jobs.pipeline.quality.parameters import COMPILED
+from jobs.pipeline.quality.suite import SuiteError, parse_suite
 
 NOT_NULL = "expect_column_values_to_not_be_null"
 BETWEEN = "expect_column_values_to_be_between"
@@ -37,6 +38,12 @@ EVERY_TYPE = {
     "expect_table_columns_to_match_set": {"column_set": ["a", "b"], "exact_match": False},
     ROW_COUNT: {"min_value": 1, "max_value": 10},
 }
+
+
+NULLITY = {"type": "nullity", "column": {"name": "b"}, "is_null": False}
+COMPARISON = {"type": "comparison", "column": {"name": "b"}, "operator": ">", "parameter": 1}
+IN = COMPARISON | {"operator": "IN", "parameter": ["x", "y"]}
+PASS_THROUGH = {"type": "pass_through", "pass_through_filter": "b > 1"}
 
 
 def entry(expectation=NOT_NULL, /, esclusa=None, **kwargs):
@@ -164,6 +171,38 @@ def test_a_check_without_rows_takes_no_row_condition(type_):
     assert "row_condition" in problem.message
 
 
+@pytest.mark.parametrize("type_", [type_ for type_, kind in COMPILED.items() if kind.scope is not Scope.ROW])
+def test_a_check_without_rows_takes_no_share_of_them(type_):
+    (problem,) = refusals(entry(type_, **EVERY_TYPE[type_], mostly=0.9))
+    assert "mostly" in problem.message
+    assert parse(entry(type_, **EVERY_TYPE[type_], mostly=1))[0].mostly == 1
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        NULLITY,
+        COMPARISON,
+        *[COMPARISON | {"operator": operator} for operator in ("==", "!=", "<", "<=", ">=")],
+        *[COMPARISON | {"parameter": parameter} for parameter in ("x", 1.5, True)],
+        IN,
+        IN | {"operator": "NOT_IN", "parameter": [1, 2.5]},
+        IN | {"parameter": []},
+        {"type": "and", "conditions": [NULLITY, {"type": "or", "conditions": [COMPARISON, IN]}]},
+        PASS_THROUGH,
+    ],
+)
+def test_a_condition_is_kept_as_it_is_written(condition):
+    assert parse(entry(column="a", row_condition=condition))[0].row_condition == condition
+
+
+def test_a_condition_nested_too_deeply_is_refused():
+    condition = NULLITY
+    for _ in range(400):
+        condition = {"type": "and", "conditions": [condition]}
+    assert "row_condition" in refusals(entry(column="a", row_condition=condition))[0].message
+
+
 @pytest.mark.parametrize("meta", [None, {}, {"esclusa": None}, {"esclusa": {}}])
 def test_a_meta_that_is_empty_says_nothing(meta):
     (check,) = parse(entry(column="a") | {"meta": meta})
@@ -197,7 +236,25 @@ def test_an_unknown_expectation_is_refused_by_name(type_, says):
         (NOT_NULL, {"column": "a", "row_condition": "b > 1"}, "row_condition"),
         (NOT_NULL, {"column": "a", "row_condition": {"kind": "x"}}, "row_condition"),
         (NOT_NULL, {"column": "a", "row_condition": {"type": "xor", "conditions": []}}, "row_condition"),
+        (NOT_NULL, {"column": "a", "row_condition": {"type": "and", "conditions": []}}, "row_condition"),
+        (NOT_NULL, {"column": "a", "row_condition": [NULLITY]}, "row_condition"),
+        (NOT_NULL, {"column": "a", "row_condition": ""}, "row_condition"),
+        (NOT_NULL, {"column": "a", "row_condition": NULLITY | {"column": "b"}}, "row_condition"),
+        (NOT_NULL, {"column": "a", "row_condition": NULLITY | {"is_null": 1}}, "row_condition"),
+        (NOT_NULL, {"column": "a", "row_condition": NULLITY | {"more": 1}}, "row_condition"),
+        (NOT_NULL, {"column": "a", "row_condition": COMPARISON | {"operator": "LIKE"}}, "row_condition"),
+        (NOT_NULL, {"column": "a", "row_condition": COMPARISON | {"operator": "IN"}}, "a list"),
+        (NOT_NULL, {"column": "a", "row_condition": COMPARISON | {"parameter": [1]}}, "one value"),
+        (NOT_NULL, {"column": "a", "row_condition": COMPARISON | {"parameter": None}}, "row_condition"),
+        (NOT_NULL, {"column": "a", "row_condition": COMPARISON | {"parameter": {"x": 1}}}, "row_condition"),
+        (NOT_NULL, {"column": "a", "row_condition": IN | {"parameter": [1, "x"]}}, "one kind"),
+        (NOT_NULL, {"column": "a", "row_condition": {"type": "or", "conditions": [PASS_THROUGH]}}, "on its own"),
+        (NOT_NULL, {"column": "a", "row_condition": PASS_THROUGH, "condition_parser": "pandas"}, "'spark'"),
         (BETWEEN, {"column": "a"}, "min_value and max_value"),
+        (BETWEEN, {"column": "a", "min_value": True}, "kwargs.min_value"),
+        (LENGTHS, {"column": "a", "min_value": 10**400 + 1, "max_value": 10**400}, "greater"),
+        (REGEX, {"column": "a", "regex": "a{99999999999999999999}"}, "regular expression"),
+        (REGEX, {"column": "a", "regex": "(" * 5_000 + ")" * 5_000}, "regular expression"),
         (BETWEEN, {"column": "a", "min_value": 2, "max_value": 1}, "min_value 2"),
         (BETWEEN, {"column": "a", "min_value": "2", "max_value": 1}, "one kind"),
         (BETWEEN, {"column": "a", "min_value": [1]}, "kwargs.min_value"),
@@ -238,6 +295,7 @@ def test_a_bad_parameter_is_refused_by_name(type_, kwargs, where):
         ({"on_failure": 5}, "on_failure"),
         ({"on_failure": ["expect"]}, "on_failure"),
         ({"name": 5}, "name"),
+        ({"name": ""}, "name"),
     ],
 )
 def test_a_bad_meta_is_refused(esclusa, says):

@@ -92,6 +92,10 @@ def test_bad_syntax_is_refused_with_its_line(text, line):
         "!custom text",
         "!custom {{a: 1}}",
         "!custom [1]",
+        "!!set {{a, b}}",
+        "!!seq text",
+        "!!omap [a: 1]",
+        "{{!custom a: 1}}",
     ],
 )
 def test_custom_tags_are_refused_and_not_executed(value, tmp_path):
@@ -101,10 +105,30 @@ def test_custom_tags_are_refused_and_not_executed(value, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "value", ["2020-99-99", "!!int x", "!!int ''", "!!float ''", "!!bool maybe", "!!timestamp soon", "9" * 5000]
+    "value",
+    [
+        "2020-99-99",
+        "!!int x",
+        "!!int ''",
+        "!!float ''",
+        "!!bool maybe",
+        "!!timestamp soon",
+        "9" * 5000,
+        "1:" * 200 + "1.5",
+    ],
 )
 def test_a_value_that_does_not_fit_its_tag_is_refused(value):
     assert refusal(f"a: 1\nb: {value}\n").line == 2
+
+
+@pytest.mark.parametrize("key", ["[a, b]", "{a: 1}", "? [a]\n"])
+def test_a_key_that_is_no_text_is_refused(key):
+    assert refusal(f"a: 1\n{key}: 2\n").line == 2
+
+
+@pytest.mark.parametrize("sign", ["=", "<<"])
+def test_a_bare_sign_is_text(sign):
+    assert parse_yaml(f"sep: {sign}").data == {"sep": sign}
 
 
 def test_an_alias_bomb_stops_early():
@@ -121,6 +145,8 @@ def test_an_alias_to_itself_is_refused():
 @pytest.mark.parametrize("depth", [MAX_DEPTH + 1, 400, 5_000, 200_000])
 def test_deep_nesting_is_refused(depth):
     refusal("a: " + "[" * depth + "]" * depth)
+    refusal("a: " + "{a: " * depth + "}" * depth)
+    refusal("- " * depth)
 
 
 def test_nesting_up_to_the_limit_is_read():

@@ -59,7 +59,7 @@ def compile_gate(checks: tuple[Check, ...], quality: Quality, df: DataFrame) -> 
     return Gate(
         checks=checks,
         quality=quality,
-        schema=df.select(data_columns(df)).schema,
+        schema=df.select(*map(quote, data_columns(df))).schema,
         flags=tuple(_flags(checks)),
         directions=tuple(_directions(checks, record)),
         source_metrics=tuple(_source_metrics(record)),

@@ -48,16 +48,13 @@ class CompiledFormat:
 
 def compile_format(text: str) -> CompiledFormat:
     """Compile a strptime format; raises UnsupportedFormatError naming the directive."""
-    parts: list[str] = []
-    groups: dict[str, int] = {}
-    for directive, literal in _tokens(" ".join(re.split(r"\s+", text))):
-        if directive is None:
-            parts.append(_quote(literal))
-        else:
-            _add_group(directive, groups)
-            parts.append(DIRECTIVES[directive])
-    _refuse_month_name_with_day(text, groups)
-    return CompiledFormat(rf"(?i)\A{''.join(parts)}\z", groups)
+    tokens = _tokens(" ".join(re.split(r"\s+", text)))
+    directives = [directive for directive, _ in tokens if directive is not None and directive != "%"]
+    _refuse_repeated(directives)
+    _refuse_month_name_with_day(directives)
+    parts = [_quote(literal) if directive is None else DIRECTIVES[directive] for directive, literal in tokens]
+    groups = [_GROUPS[directive] for directive in directives if directive in _GROUPS]
+    return CompiledFormat(rf"(?i)\A{''.join(parts)}\z", {name: index for index, name in enumerate(groups, 1)})
 
 
 def _tokens(text: str) -> list[tuple[str | None, str]]:
@@ -81,18 +78,15 @@ def _quote(character: str) -> str:
     return "\\" + character if character in _SPECIAL else character
 
 
-def _add_group(directive: str, groups: dict[str, int]) -> None:
-    name = _GROUPS.get(directive)
-    if name is None:
-        return
-    if name in groups:
-        message = f"directive '%{directive}' stands twice"
-        raise UnsupportedFormatError(message)
-    groups[name] = len(groups) + 1
+def _refuse_repeated(directives: list[str]) -> None:
+    for directive in directives:
+        if directives.count(directive) > 1:
+            message = f"directive '%{directive}' stands twice"
+            raise UnsupportedFormatError(message)
 
 
-def _refuse_month_name_with_day(text: str, groups: dict[str, int]) -> None:
+def _refuse_month_name_with_day(directives: list[str]) -> None:
     """Whether day 31 exists depends on the month, which is compared as a number."""
-    if "day" in groups and "month" not in groups and ("%b" in text or "%B" in text):
+    if "d" in directives and "m" not in directives and ("b" in directives or "B" in directives):
         message = "a month name (%b, %B) together with %d is not supported; use %m"
         raise UnsupportedFormatError(message)

@@ -127,7 +127,7 @@ def _malformed_row(row: Row) -> Row:
 
 
 def _unfit_row(row: Row, checks: tuple[Check, ...]) -> Row:
-    broken = [checks[int(key.rpartition("_")[2])] for key in row["failed"]]
+    broken = [checks[int(key.rpartition("_")[2])] for key, is_broken in row["failed"].items() if is_broken]
     errors = [_error(check, row.get("values", {})) for check in broken]
     return {"raw": row.get("raw"), "source": row["source"], "_errors": errors}
 
@@ -145,7 +145,7 @@ def _shown(value: Any) -> str:
 
 
 def _result(index: int, check: Check, gated: Row, schema_holds: Callable[[Check], bool]) -> CheckResult:
-    rows = gated["rows"]
+    rows: int = gated["rows"]
     match check.scope:
         case Scope.SCHEMA:
             return CheckResult(check, rows, 0, schema_holds(check))

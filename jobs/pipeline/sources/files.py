@@ -21,6 +21,8 @@ _STREAM_ONLY = frozenset(
 )
 _LISTING = _STREAM_ONLY | {"recursiveFileLookup", "pathGlobFilter", "lineSep"}
 _WITH_CORRUPT_COLUMN = frozenset({FileFormat.CSV, FileFormat.JSON, FileFormat.XML})
+# Spark's Avro reader ships with PySpark, its short name only with a jar of its own.
+_SPARK_NAMES = {FileFormat.AVRO: "org.apache.spark.sql.avro.AvroFileFormat"}
 _META = "_esclusa_file"
 _LINE = "value"
 
@@ -82,7 +84,7 @@ def _open(
     if source.is_line_based:
         rows = reader.format("text").load(source.path)
     else:
-        rows = reader.format(source.format).schema(_columns_on_disk(spark, source, ddl)).load(source.path)
+        rows = reader.format(_spark_name(source)).schema(_columns_on_disk(spark, source, ddl)).load(source.path)
     file = F.struct(
         F.col("_metadata.file_path").alias("path"),
         F.col("_metadata.file_modification_time").alias("modified_at"),
@@ -96,13 +98,17 @@ def _columns_on_disk(spark: SparkSession, source: FilesSource, ddl: str | None) 
         columns = column_list(StructType.fromDDL(ddl))
         return f"{columns}, {CORRUPT} string" if source.format in _WITH_CORRUPT_COLUMN else columns
     try:
-        return column_list(spark.read.format(source.format).load(source.path).schema)
+        return column_list(spark.read.format(_spark_name(source)).load(source.path).schema)
     except AnalysisException as error:
         message = (
             f"no {source.format} file in {source.path} to learn the columns from; "
             "place one, or name a schema (source.schema)"
         )
         raise UnavailableError(message) from error
+
+
+def _spark_name(source: FilesSource) -> str:
+    return _SPARK_NAMES.get(source.format, source.format.value)
 
 
 def _record(*raw: Column) -> Column:

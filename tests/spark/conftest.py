@@ -1,0 +1,99 @@
+"""One Spark session for the whole run, and pipelines written in a few lines."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from deltalake import DeltaTable
+from pyspark.sql import SparkSession
+
+from jobs.pipeline.conf import Bundle, load_pipeline
+from jobs.pipeline.ledger import BatchRecord, read_ledger
+from jobs.pipeline.model import Pipeline
+from jobs.pipeline.runner import PipelineRun
+from jobs.pipeline.session import start_session
+
+SMALL = {
+    "spark.master": "local[2]",
+    "spark.driver.memory": "2g",
+    "spark.sql.shuffle.partitions": "1",
+    "spark.databricks.delta.snapshotPartitions": "1",
+    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+}
+
+
+@pytest.fixture(scope="session")
+def spark() -> Iterator[SparkSession]:
+    session = start_session("tests", SMALL)
+    yield session
+    session.stop()
+
+
+@dataclass
+class Workbench:
+    """A bundle in a temporary folder with one pipeline over files in landing/."""
+
+    spark: SparkSession
+    folder: Path
+    batches: list[BatchRecord] = field(default_factory=list)
+
+    def write(self, path: str, content: str | bytes) -> Path:
+        file = self.folder / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content.encode() if isinstance(content, str) else content)
+        return file
+
+    def suite(self, *expectations: dict) -> None:
+        self.write("conf/suites/p.json", json.dumps({"name": "p", "expectations": list(expectations)}))
+
+    def define(self, *, source: str, ddl: str = "id INT, name STRING", rest: str = "") -> Pipeline:
+        self.write("conf/targets/local.yml", f"state: {self.folder}/state\n")
+        self.write("conf/schemas/p.ddl", ddl)
+        sink = "" if "sink:" in rest else f"sink: {{type: delta, path: {self.folder}/lake/p}}\n"
+        self.write("conf/pipelines/p.yml", f"source: {source}\n{rest}\n{sink}")
+        return self.load()
+
+    def define_files(self, format_: str, options: str = "{}", *, schema: bool = True, **others: str) -> Pipeline:
+        (self.folder / "landing").mkdir(exist_ok=True)
+        named = "schema: p, " if schema else ""
+        source = f"{{type: files, format: {format_}, path: {self.folder}/landing, {named}options: {options}}}"
+        return self.define(source=source, **others)
+
+    def load(self) -> Pipeline:
+        return load_pipeline(Bundle(self.folder / "conf"), "p")
+
+    def run(self) -> list[BatchRecord]:
+        """Run until caught up; returns this run's batches."""
+        before = len(self.batches)
+        run = PipelineRun(self.spark, self.load(), self.batches.append)
+        run.start()
+        run.wait()
+        return self.batches[before:]
+
+    def target(self) -> list[dict]:
+        return DeltaTable(str(self.folder / "lake/p")).to_pyarrow_table().to_pylist()
+
+    def quarantine(self) -> list[dict]:
+        return DeltaTable(str(self.folder / "lake/p_quarantine")).to_pyarrow_table().to_pylist()
+
+    def ledger(self) -> list[dict]:
+        return read_ledger(str(self.folder / "state/ledger/p"))
+
+
+@pytest.fixture
+def bench(spark: SparkSession, tmp_path: Path) -> Workbench:
+    return Workbench(spark, tmp_path)
+
+
+@pytest.fixture
+def expect() -> Callable[..., dict]:
+    """expect("column_values_to_be_null", "c", on_failure=…, **kwargs) -> an expectation as GX writes it."""
+
+    def build(kind: str, column: str | None = None, *, on_failure: str | None = None, name: str | None = None, **kwargs):
+        own = {key: value for key, value in (("on_failure", on_failure), ("name", name)) if value}
+        columns = {} if column is None else {"column": column}
+        return {"type": f"expect_{kind}", "kwargs": columns | kwargs, "meta": {"esclusa": own}}
+
+    return build

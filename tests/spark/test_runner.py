@@ -1,0 +1,304 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from jobs.pipeline.errors import (
+    AlreadyRunningError,
+    BatchHeldError,
+    ConfError,
+    StateMismatchError,
+    UnavailableError,
+)
+from jobs.pipeline.lock import hold_pipeline
+from jobs.pipeline.quality import gate
+
+CSV = "{header: true}"
+
+
+def sums(batch):
+    return batch.verdict.rows_read, batch.rows_written, batch.verdict.rows_quarantined, batch.rows_dropped
+
+
+def replay_last_batch(bench):
+    """What a crash after all writes, before Spark's own mark, leaves behind."""
+    commits = bench.folder / "state/checkpoints/p/commits"
+    last = max((file for file in commits.iterdir() if file.name.isdigit()), key=lambda file: int(file.name))
+    last.unlink()
+    (commits / f".{last.name}.crc").unlink(missing_ok=True)
+
+
+def test_every_row_lands_once_and_only_new_files_are_read(bench, expect):
+    bench.suite(expect("column_values_to_be_between", "id", min_value=1, max_value=8, name="small"))
+    bench.define_files("csv", CSV)
+    bench.write("landing/a.csv", "id,name\n1,a\n2,b\n9,c\n")
+    [first] = bench.run()
+    assert sums(first) == (3, 2, 1, 0)
+    assert bench.run() == []
+    bench.write("landing/b.csv", "id,name\n3,d\n")
+    [second] = bench.run()
+    assert sums(second) == (1, 1, 0, 0)
+    assert sorted(row["id"] for row in bench.target()) == [1, 2, 3]
+
+
+def test_quarantined_row_keeps_its_line_its_file_and_every_reason(bench, expect):
+    bench.suite(
+        expect("column_values_to_be_between", "id", min_value=1, max_value=8, name="small"),
+        expect("column_values_to_match_regex", "name", regex="^[a-z]$", name="lower"),
+    )
+    bench.define_files("csv", CSV)
+    bench.write("landing/a.csv", 'id,name\n1,a\n 9,"C, é"\n'.replace(" 9", "9"))
+    bench.run()
+    [row] = bench.quarantine()
+    assert row["raw"] == '9,"C, é"'.encode()
+    assert row["source"]["path"].endswith("/landing/a.csv")
+    assert [error["check"] for error in row["_errors"]] == ["small", "lower"]
+    assert row["_errors"][0] == {
+        "check": "small",
+        "column": "id",
+        "message": "9: expect_column_values_to_be_between (min_value=1, max_value=8)",
+    }
+    assert (row["pipeline"], row["batch_id"]) == ("p", 0)
+    assert row["rules_fingerprint"] == bench.ledger()[0]["rules_fingerprint"]
+
+
+@pytest.mark.parametrize("limit", [gate.MAX_GATHERED_ROWS, 1])
+def test_second_scan_beyond_the_limit_writes_the_same_rows(bench, expect, monkeypatch, limit):
+    monkeypatch.setattr(gate, "MAX_GATHERED_ROWS", limit)
+    bench.suite(
+        expect("column_values_to_be_between", "id", min_value=1, max_value=8, name="small"),
+        expect("column_values_to_not_be_null", "name", name="named"),
+    )
+    bench.define_files("csv", CSV)
+    bench.write("landing/a.csv", "id,name\n1,a\n9,\n10,x\nbroken\n11\n2,\n")
+    [batch] = bench.run()
+    assert sums(batch) == (6, 1, 5, 0)
+    found = {row["raw"]: [(e["check"], e["column"], e["message"]) for e in row["_errors"]] for row in bench.quarantine()}
+    between = "expect_column_values_to_be_between (min_value=1, max_value=8)"
+    null = "NULL: expect_column_values_to_not_be_null"
+    reason = "not 2 columns, or a column does not fit its type"
+    assert found == {
+        b"9,": [("small", "id", f"9: {between}"), ("named", "name", null)],
+        b"10,x": [("small", "id", f"10: {between}")],
+        b"2,": [("named", "name", null)],
+        b"broken": [("malformed", None, reason)],
+        b"11": [("malformed", None, reason)],
+    }
+
+
+def test_large_row_is_not_gathered_but_quarantined_whole(bench, expect):
+    bench.suite(expect("column_value_lengths_to_be_between", "name", max_value=5))
+    bench.define_files("json")
+    text = json.dumps({"id": 1, "name": "x" * 100_000})
+    bench.write("landing/a.json", text + "\n" + '{"id": 2, "name": "ok"}\n')
+    [batch] = bench.run()
+    assert not batch.verdict.unfit.is_complete
+    assert [row["raw"].decode() for row in bench.quarantine()] == [text]
+
+
+def test_dispositions_send_rows_where_they_say(bench, expect):
+    bench.suite(
+        expect("column_values_to_be_in_set", "name", value_set=["a", "b", "c"], on_failure="expect", name="count"),
+        expect("column_values_to_not_be_in_set", "name", value_set=["b"], on_failure="expect_or_drop", name="drop"),
+        expect("column_values_to_be_between", "id", max_value=8, on_failure="expect_or_quarantine", name="apart"),
+    )
+    bench.define_files("csv", CSV)
+    bench.write("landing/a.csv", "id,name\n1,a\n2,b\n9,c\n9,b\n3,z\n")
+    [batch] = bench.run()
+    assert sums(batch) == (5, 2, 2, 1)
+    assert sorted(row["id"] for row in bench.target()) == [1, 3]
+    counts = {result.check.name: (result.unexpected_count, result.success) for result in batch.verdict.results}
+    assert counts == {"count": (1, False), "drop": (2, False), "apart": (2, False)}
+
+
+def test_failing_check_holds_the_batch_until_the_rules_are_mended(bench, expect):
+    bench.suite(expect("column_values_to_not_be_null", "name", mostly=0.9, on_failure="expect_or_fail", name="named"))
+    bench.define_files("csv", CSV)
+    bench.write("landing/a.csv", "id,name\n1,a\n2,\n")
+    with pytest.raises(BatchHeldError, match="named failed: 1 of 2 rows"):
+        bench.run()
+    with pytest.raises(BatchHeldError):
+        bench.run()
+    assert bench.target() == []
+    assert bench.quarantine() == []
+    [held] = bench.ledger()
+    assert (held["status"], held["rows_read"], held["rows_written"]) == ("held", 2, 0)
+    bench.suite(expect("column_values_to_not_be_null", "name", mostly=0.5, on_failure="expect_or_fail", name="named"))
+    [batch] = bench.run()
+    assert sums(batch) == (2, 1, 1, 0)
+    assert [row["status"] for row in bench.ledger()] == ["held", "done"]
+
+
+def test_too_large_a_quarantined_share_holds_the_batch(bench):
+    bench.define_files("csv", CSV, rest="quality: {halt_when: {quarantined_share_above: 0.5}}")
+    bench.write("landing/a.csv", "id,name\n1,a\nx,b\n")
+    [batch] = bench.run()
+    assert sums(batch) == (2, 1, 1, 0)
+    bench.write("landing/b.csv", "id,name\n1,a\nx,b\ny,c\n")
+    with pytest.raises(BatchHeldError, match="66.67% of the rows"):
+        bench.run()
+    assert len(bench.target()) == 1
+
+
+def test_replayed_batch_doubles_nothing(bench, expect):
+    bench.suite(expect("column_values_to_be_between", "id", max_value=8))
+    bench.define_files("csv", CSV)
+    bench.write("landing/a.csv", "id,name\n1,a\n9,b\n")
+    bench.run()
+    replay_last_batch(bench)
+    assert bench.run() == []
+    assert (len(bench.target()), len(bench.quarantine()), len(bench.ledger())) == (1, 1, 1)
+
+
+@pytest.mark.parametrize("lost", [{"p_quarantine", "ledger"}, {"ledger"}])
+def test_replay_writes_only_what_an_earlier_attempt_did_not(bench, expect, lost):
+    bench.suite(expect("column_values_to_be_between", "id", max_value=8))
+    bench.define_files("csv", CSV)
+    bench.write("landing/a.csv", "id,name\n1,a\n2,b\n9,b\n")
+    bench.run()
+    replay_last_batch(bench)
+    for name in lost:
+        folder = "state/ledger/p" if name == "ledger" else f"lake/{name}"
+        shutil.rmtree(bench.folder / folder)
+    [batch] = bench.run()
+    assert sums(batch) == (3, 2, 1, 0)
+    assert (len(bench.target()), len(bench.quarantine()), len(bench.ledger())) == (2, 1, 1)
+    assert bench.ledger()[0]["target_version"] == 1
+
+
+def test_plain_foreach_batch_doubles_rows_on_the_same_replay(bench):
+    """The baseline without the protocol: were it to pass, the replay above would prove nothing."""
+    bench.write("landing/a.csv", "1,a\n")
+    checkpoint, table = bench.folder / "state/checkpoints/p", bench.folder / "lake/p"
+
+    def run():
+        stream = bench.spark.readStream.schema("id INT, name STRING").csv(str(bench.folder / "landing"))
+        query = stream.writeStream.foreachBatch(lambda df, _: df.write.format("delta").mode("append").save(str(table)))
+        query.option("checkpointLocation", str(checkpoint)).trigger(availableNow=True).start().awaitTermination()
+
+    run()
+    replay_last_batch(bench)
+    run()
+    assert len(bench.target()) == 2
+
+
+def test_transform_that_filters_counts_as_dropped(bench):
+    bench.define_files("csv", CSV, rest="transforms:\n  - sql: SELECT * FROM input WHERE id > 1")
+    bench.write("landing/a.csv", "id,name\n1,a\n2,b\nbroken\n")
+    [batch] = bench.run()
+    assert sums(batch) == (3, 1, 1, 1)
+    assert batch.verdict.rows_filtered == 1
+
+
+def test_transform_that_multiplies_rows_adds_up(bench):
+    sql = "SELECT id, part FROM input LATERAL VIEW explode(split(name, '-')) AS part"
+    bench.define_files("csv", CSV, rest=f'transforms:\n  - sql: "{sql}"')
+    bench.write("landing/a.csv", "id,name\n1,a-b-c\n2,d\n")
+    [batch] = bench.run()
+    assert sums(batch) == (2, 4, 0, -2)
+    assert sorted(row["part"] for row in bench.target()) == ["a", "b", "c", "d"]
+
+
+def test_rate_limit_makes_several_batches(bench):
+    bench.define_files("csv", "{header: true, maxFilesPerTrigger: 1}")
+    for number in range(3):
+        bench.write(f"landing/{number}.csv", f"id,name\n{number},a\n")
+    batches = bench.run()
+    assert [sums(batch) for batch in batches] == [(1, 1, 0, 0)] * 3
+    assert [json.loads(batch.source_range) for batch in batches] == [{"files": 1}] * 3
+
+
+def test_target_has_the_declared_schema_and_layout(bench):
+    sink = f"sink: {{type: delta, path: {bench.folder}/lake/p, partition_by: [name], table_properties: {{delta.appendOnly: true}}}}"
+    bench.define_files("csv", CSV, ddl="id INT, name STRING, at TIMESTAMP", rest=sink)
+    bench.write("landing/a.csv", "id,name,at\n1,a,2026-01-01T00:00:00Z\n")
+    bench.run()
+    detail = bench.spark.sql(f"DESCRIBE DETAIL delta.`{bench.folder}/lake/p`").first()
+    assert detail.partitionColumns == ["name"]
+    assert detail.properties["delta.appendOnly"] == "true"
+    schema = bench.spark.read.format("delta").load(f"{bench.folder}/lake/p").schema.simpleString()
+    assert schema == "struct<id:int,name:string,at:timestamp>"
+
+
+def test_clustering_is_declared_on_the_table(bench):
+    sink = f"sink: {{type: delta, path: {bench.folder}/lake/p, cluster_by: [id]}}"
+    bench.define_files("csv", CSV, rest=sink)
+    bench.write("landing/a.csv", "id,name\n1,a\n")
+    bench.run()
+    detail = bench.spark.sql(f"DESCRIBE DETAIL delta.`{bench.folder}/lake/p`").first()
+    assert detail.clusteringColumns == ["id"]
+
+
+def test_changed_columns_are_refused_and_named(bench):
+    bench.define_files("csv", CSV)
+    bench.write("landing/a.csv", "id,name\n1,a\n")
+    bench.run()
+    bench.define_files("csv", CSV, ddl="id BIGINT, label STRING")
+    with pytest.raises(StateMismatchError, match="id is int in the table, bigint.*lacks label.*not produce name"):
+        bench.run()
+
+
+def test_missing_directory_is_an_unavailable_source(bench):
+    bench.define_files("csv", CSV)
+    (bench.folder / "landing").rmdir()
+    with pytest.raises(UnavailableError, match="landing does not exist"):
+        bench.run()
+
+
+def test_second_run_finds_the_pipeline_held(bench):
+    pipeline = bench.define_files("csv", CSV)
+    with hold_pipeline("p", pipeline.lock_path), pytest.raises(AlreadyRunningError):
+        bench.run()
+    assert not (bench.folder / "lake").exists()
+
+
+def test_check_of_a_missing_column_names_its_line_and_a_guess(bench, expect):
+    bench.suite(expect("column_values_to_not_be_null", "nam"))
+    bench.define_files("csv", CSV)
+    with pytest.raises(ConfError) as caught:
+        bench.run()
+    [problem] = caught.value.problems
+    assert problem.file.endswith("p.json")
+    assert "did you mean name" in problem.message
+
+
+@pytest.mark.parametrize(
+    ("check", "says"),
+    [
+        (("column_values_to_be_between", "name", {"min_value": 1}), "name' is string"),
+        (("column_values_to_be_in_set", "name", {"value_set": [1, 2]}), "name' is string"),
+        (("column_values_to_match_regex", "id", {"regex": "1"}), "needs text"),
+        (("column_values_to_be_of_type", "id", {"type_": "IntType"}), "no Spark type IntType"),
+        (("column_values_to_be_null", "id", {"row_condition": "reflect('a','b') = 'c'", "condition_parser": "spark"}), "reflect"),
+    ],
+)
+def test_check_that_could_only_fail_at_run_time_is_refused(bench, expect, check, says):
+    kind, column, kwargs = check
+    bench.suite(expect(kind, column, **kwargs))
+    bench.define_files("csv", CSV)
+    with pytest.raises(ConfError, match=says):
+        bench.run()
+
+
+def test_python_transform_of_the_bundle_is_found(bench):
+    source = "def shout(df):\n    return df.withColumn('name', __import__('pyspark').sql.functions.upper('name'))\n"
+    bench.write("jobs/transforms/loud.py", source)
+    bench.define_files("csv", CSV, rest="transforms:\n  - python: loud.shout")
+    bench.write("landing/a.csv", "id,name\n1,a\n")
+    bench.run()
+    assert [row["name"] for row in bench.target()] == ["A"]
+
+
+def test_stop_request_ends_a_continuous_run_after_the_batch_in_flight(bench):
+    from jobs.pipeline.runner import PipelineRun
+
+    bench.define_files("csv", CSV, rest="trigger: {processing_time: 1 second}")
+    bench.write("landing/a.csv", "id,name\n1,a\n")
+    run = PipelineRun(bench.spark, bench.load(), lambda record: (bench.batches.append(record), run.request_stop()))
+    run.start()
+    run.wait()
+    assert len(bench.batches) == 1
+    assert (bench.folder / "state/checkpoints/p/commits/0").exists()
+    assert len(bench.target()) == 1
+    assert Path(bench.load().lock_path).exists()

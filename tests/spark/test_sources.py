@@ -1,0 +1,141 @@
+import json
+
+import pytest
+
+CSV = "{header: true}"
+SPARK_NAMES = {"avro": "org.apache.spark.sql.avro.AvroFileFormat"}
+CSV_REASON = "not 2 columns, or a column does not fit its type"
+JSON_REASON = "not valid JSON, or a field does not fit its type"
+
+
+def malformed(bench):
+    return {row["raw"]: row["_errors"][0]["message"] for row in bench.quarantine()}
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b"x,a", CSV_REASON),
+        (b"1", CSV_REASON),
+        (b"1,a,b", CSV_REASON),
+        (b"99999999999,a", CSV_REASON),
+        (b"1.5,a", CSV_REASON),
+        (b'2,"open', "unbalanced quotes"),
+        (b"2,\xff\xfe", "not valid UTF-8"),
+    ],
+)
+def test_malformed_csv_line_is_quarantined_as_it_came(bench, line, reason):
+    bench.define_files("csv", CSV)
+    bench.write("landing/a.csv", b"id,name\n1,a\n" + line + b"\n3,c\n")
+    [batch] = bench.run()
+    assert malformed(bench) == {line: reason}
+    assert sorted(row["id"] for row in bench.target()) == [1, 3]
+    assert batch.verdict.rows_read == 3
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b'{"id": 1', JSON_REASON),
+        (b'{"id": "1"}', JSON_REASON),
+        (b'{"id": 99999999999}', JSON_REASON),
+        (b'{"id": 1.5}', JSON_REASON),
+        (b'{"id": 1} trailing', JSON_REASON),
+        (b'{"id": 1}{"id": 2}', JSON_REASON),
+        (b'{"id": 1},{"id": 2}', "more than one JSON value in one record"),
+        (b'[{"id": 1}]', JSON_REASON),
+        (b"7", JSON_REASON),
+        (b"null", "JSON null, not an object"),
+        (b'{"id": 1, "name": "\xff"}', "not valid UTF-8"),
+        (b'{"id": ' + b"[" * 3000 + b"]" * 3000 + b"}", JSON_REASON),
+        (b'{"id": 1, "share": 1e999}', "share: number out of range"),
+    ],
+)
+def test_malformed_json_line_is_quarantined_as_it_came(bench, line, reason):
+    bench.define_files("json", ddl="id INT, name STRING, share DOUBLE")
+    bench.write("landing/a.json", b'{"id": 5, "share": 0.5}\n' + line + b"\n")
+    bench.run()
+    assert malformed(bench) == {line: reason}
+    assert [row["id"] for row in bench.target()] == [5]
+
+
+@pytest.mark.parametrize("header", ["id,name", '"id","name"', "\ufeffid,name", "id,name\r"])
+def test_header_is_no_row_however_it_is_written(bench, header):
+    bench.define_files("csv", CSV)
+    bench.write("landing/a.csv", header + "\n1,a\n")
+    bench.write("landing/b.csv", header + "\n")
+    bench.write("landing/c.csv", "")
+    bench.write("landing/d.csv", "\n  \n")
+    [batch] = bench.run()
+    assert (batch.verdict.rows_read, batch.rows_written) == (1, 1)
+
+
+def test_csv_options_mean_what_they_mean_to_spark(bench):
+    bench.define_files("csv", '{sep: "|", nullValue: NA, comment: "#", quote: "\'"}')
+    bench.write("landing/a.csv", "1|'x|y'\n# note\nNA|b\n")
+    bench.run()
+    assert sorted((row["id"] or 0, row["name"]) for row in bench.target()) == [(0, "b"), (1, "x|y")]
+
+
+def test_multi_line_csv_reads_quoted_line_breaks(bench):
+    bench.define_files("csv", "{header: true, multiLine: true}")
+    bench.write("landing/a.csv", 'id,name\n1,"a\nb"\nx,c\n')
+    bench.run()
+    assert [row["name"] for row in bench.target()] == ["a\nb"]
+    assert list(malformed(bench)) == [b"x,c"]
+
+
+@pytest.mark.parametrize("format_", ["parquet", "orc", "avro"])
+def test_columnar_files_are_read_and_unfit_rows_kept_as_json(bench, expect, format_):
+    bench.suite(expect("column_values_to_be_between", "id", max_value=1))
+    bench.define_files(format_, schema=False)
+    sql = (
+        "SELECT 1 AS id, timestamp'2026-01-02 03:04:05.123456' AS at, 12345678901234567890.123456BD AS amount "
+        "UNION ALL SELECT 2, timestamp'2026-01-02 03:04:05.123456', 12345678901234567890.123456BD"
+    )
+    bench.spark.sql(sql).coalesce(1).write.format(SPARK_NAMES.get(format_, format_)).mode("append").save(f"{bench.folder}/landing")
+    [batch] = bench.run()
+    assert (batch.rows_written, batch.verdict.rows_quarantined) == (1, 1)
+    [row] = bench.quarantine()
+    text = row["raw"].decode()
+    assert '"amount":12345678901234567890.123456' in text
+    assert json.loads(text)["at"] == "2026-01-02T03:04:05.123456Z"
+    assert row["source"]["path"].endswith(format_)
+
+
+def test_xml_rows_and_malformed_xml(bench):
+    bench.define_files("xml", "{rowTag: r}")
+    bench.write("landing/a.xml", "<x><r><id>1</id><name>a</name></r><r><id>z</id><name>b</name></r></x>")
+    bench.run()
+    assert [row["id"] for row in bench.target()] == [1]
+    assert [b"<id>z</id>" in raw for raw in malformed(bench)] == [True]
+
+
+def test_text_lines_are_values(bench):
+    bench.define_files("text", schema=False)
+    bench.write("landing/a.txt", b"hello\n\n\xff\n")
+    bench.run()
+    assert sorted(row["value"] for row in bench.target()) == ["", "hello"]
+    assert malformed(bench) == {b"\xff": "not valid UTF-8"}
+
+
+def test_record_is_there_for_transforms_and_stays_out_of_the_target(bench):
+    sql = "SELECT id, _record.path AS path, _record.modified_at AS at FROM input"
+    bench.define_files("csv", CSV, rest=f"transforms:\n  - sql: {sql}")
+    bench.write("landing/a.csv", "id,name\n1,a\n")
+    bench.run()
+    [row] = bench.target()
+    assert set(row) == {"id", "path", "at"}
+    assert row["path"].endswith("a.csv")
+
+
+def test_hostile_column_names_are_taken_literally(bench, expect):
+    bench.suite(expect("column_values_to_be_between", "a.b", max_value=1))
+    bench.define_files("csv", "{}", ddl="`a.b` INT, `we``ird col` STRING")
+    bench.write("landing/a.csv", "1,x\n2,y\n")
+    sink = "table_properties: {delta.columnMapping.mode: name}"
+    bench.define_files(
+        "csv", "{}", ddl="`a.b` INT, `we``ird col` STRING", rest=f"sink: {{type: delta, path: {bench.folder}/lake/p, {sink}}}"
+    )
+    [batch] = bench.run()
+    assert (batch.rows_written, batch.verdict.rows_quarantined) == (1, 1)
