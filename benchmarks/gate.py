@@ -237,7 +237,10 @@ def main() -> None:
         run_one(arguments.one[0], arguments.one[1], Path(arguments.one[2]))
         return
     with tempfile.TemporaryDirectory() as name, running_broker(Path(name) / "kafka") as broker:
-        print(f"{arguments.rows:,} rows a batch, {arguments.rounds} rounds after {arguments.warm_up} to warm up", flush=True)
+        print(
+            f"{arguments.rows:,} rows a batch, {arguments.rounds} rounds after {arguments.warm_up} to warm up",
+            flush=True,
+        )
         run_first(Path(name), broker.servers, arguments)
         if not arguments.first:
             spark = open_spark()

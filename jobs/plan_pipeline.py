@@ -4,8 +4,8 @@ import sys
 
 import click
 
-from jobs.pipeline.entrypoint import bundle_options
 from jobs.pipeline.conf import Bundle, load_pipelines
+from jobs.pipeline.entrypoint import bundle_options
 from jobs.run_pipeline import bundle_spark
 
 

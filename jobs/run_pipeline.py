@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from jobs.pipeline.entrypoint import bundle_options, print_error
 from jobs.pipeline.conf import Bundle, load_pipelines
+from jobs.pipeline.entrypoint import bundle_options, print_error
 from jobs.pipeline.errors import EsclusaError
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _wait(run: "PipelineRun", progress: "Progress") -> int:
 
 
 def _stop_on_signals(runs: "list[PipelineRun]") -> None:
-    def stop(number: int, frame: object) -> None:
+    def stop(*_: object) -> None:
         for run in runs:
             run.request_stop()
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import click
 
-from jobs.pipeline.entrypoint import bundle_options, run_guarded
 from jobs.pipeline.conf import Bundle
+from jobs.pipeline.entrypoint import bundle_options, run_guarded
 
 
 @click.command()

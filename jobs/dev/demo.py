@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+from pyspark.sql import DataFrame
 from rich.console import Console
+from rich.table import Table
 
 from jobs.dev import flights
 from jobs.dev.broker import start_broker
@@ -29,7 +31,9 @@ def run_demo(bundle: Bundle, *, over_kafka: bool) -> int:
     if not over_kafka:
         folder = Path(pipeline.spec.source.path)  # type: ignore[union-attr] # the demo's own conf: files
         placed = flights.land_files(folder)
-        console.print(f"landed {placed} files of flights in {folder}" if placed else f"all flights have landed in {folder}")
+        console.print(
+            f"landed {placed} files of flights in {folder}" if placed else f"all flights have landed in {folder}"
+        )
     with open_summary(console) as progress:
         progress.note("starting Spark")
         spark = start_session("esclusa demo", bundle_spark(bundle, [pipeline]))
@@ -37,7 +41,7 @@ def run_demo(bundle: Bundle, *, over_kafka: bool) -> int:
     if exit_code == 0:
         query = _QUERY.format(path=pipeline.spec.sink.path)
         console.print(f"\n[bold]{_QUESTION}[/]\n{query}\n", soft_wrap=True)
-        console.print(spark.sql(query)._show_string())  # noqa: SLF001 - show() prints past the console
+        _print_rows(console, spark.sql(query))
         _print_next_steps(console, name)
     spark.stop()
     return exit_code
@@ -49,6 +53,15 @@ def _with_broker(bundle: Bundle, console: Console) -> Bundle:
     sent = produce_once(broker.servers, "flights", flights.read_records(), flights.ROWS)
     console.print(f"sent {sent:,} flights to topic flights" if sent else "all flights are in topic flights")
     return Bundle(bundle.conf, bundle.target, {"kafka_servers": broker.servers, **bundle.variables})
+
+
+def _print_rows(console: Console, rows: DataFrame) -> None:
+    table = Table(box=None, header_style="dim")
+    for name in rows.columns:
+        table.add_column(name, justify="right")
+    for row in rows.collect():
+        table.add_row(*map(str, row))
+    console.print(table)
 
 
 def _print_next_steps(console: Console, name: str) -> None:

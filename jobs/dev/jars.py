@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from jobs.pipeline.errors import EsclusaError, UnavailableError
 from jobs.pipeline.session import PACKAGES, class_archive, jars_folder, start_session
@@ -47,7 +48,7 @@ def install_class_archive() -> bool:
         spark.range(3).write.format("delta").save(f"{folder}/table")
         spark.read.format("delta").load(f"{folder}/table").count()
         spark.stop()
-        gateway = spark.sparkContext._gateway  # noqa: SLF001 - the archive is written when the JVM ends
+        gateway: Any = spark.sparkContext._gateway  # noqa: SLF001 - the archive is written when the JVM ends
         gateway.shutdown()
         gateway.proc.stdin.close()
         gateway.proc.wait()

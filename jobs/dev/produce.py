@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined] # its stubs hide it
 
 from jobs.pipeline.errors import UnavailableError
 
@@ -37,7 +37,9 @@ def produce(servers: str, topic: str, values: Iterable[bytes | None]) -> int:
     for value in values:
         while True:
             try:
-                producer.produce(topic, value, on_delivery=lambda error, _: failures.append(str(error)) if error else None)
+                producer.produce(
+                    topic, value, on_delivery=lambda error, _: failures.append(str(error)) if error else None
+                )
                 break
             except BufferError:
                 producer.poll(0.1)

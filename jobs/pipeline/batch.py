@@ -114,12 +114,12 @@ class SparkBatch:
             self._target = self._append_passed(frames)
             return self.prepared.stages.gate.judge(frames.source.get, frames.gated.get)
 
-    def write_target(self, verdict: Verdict) -> None:
+    def write_target(self) -> None:
         """One job over the cached batch; none if no row has passed."""
         with self._timed("write"):
             self._target = self._append_passed(self._frames())
 
-    def adopt_target(self, verdict: Verdict) -> None:
+    def adopt_target(self) -> None:
         """Find the commit of the earlier attempt in the table's log."""
         path = self.prepared.stages.pipeline.spec.sink.path
         if local_path(path) is not None:

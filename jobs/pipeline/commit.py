@@ -37,10 +37,10 @@ class Batch(Protocol):
     def write_target_and_inspect(self) -> Verdict:
         """Append the good rows and judge the batch in the same scan."""
 
-    def write_target(self, verdict: Verdict) -> None:
+    def write_target(self) -> None:
         """Append the good rows of an inspected batch."""
 
-    def adopt_target(self, verdict: Verdict) -> None:
+    def adopt_target(self) -> None:
         """Take over what an earlier attempt appended."""
 
     def write_quarantine(self, verdict: Verdict) -> None:
@@ -70,7 +70,7 @@ def commit_batch(batch: Batch, done: frozenset[Step]) -> Verdict | None:
 def _write_target(batch: Batch, done: frozenset[Step]) -> Verdict:
     if Step.TARGET in done:
         verdict = batch.inspect()
-        batch.adopt_target(verdict)
+        batch.adopt_target()
         return verdict
     if not batch.verdict_must_come_first:
         return batch.write_target_and_inspect()
@@ -78,5 +78,5 @@ def _write_target(batch: Batch, done: frozenset[Step]) -> Verdict:
     if verdict.held_because:
         batch.record_held(verdict)
         raise BatchHeldError("; ".join(verdict.held_because))
-    batch.write_target(verdict)
+    batch.write_target()
     return verdict

@@ -107,7 +107,9 @@ class SmallTable:
             Path(self._folder).mkdir(parents=True, exist_ok=True)
             DeltaTable.create(self._folder, self._schema, mode="ignore")
         elif not exists(self._spark, f"{self._path}/_delta_log"):
-            self._spark.createDataFrame(self._schema.empty_table()).write.format("delta").mode("ignore").save(self._path)
+            self._spark.createDataFrame(self._schema.empty_table()).write.format("delta").mode("ignore").save(
+                self._path
+            )
 
     def append(self, rows: list[dict[str, Any]], transaction: TransactionId) -> Commit:
         """Append rows (may be none); a transaction that is already there must not be passed again."""

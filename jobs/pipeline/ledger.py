@@ -60,7 +60,8 @@ class Status(StrEnum):
 @dataclass(frozen=True, slots=True)
 class BatchRecord:
     """One row of the ledger. For done batches rows_read = rows_written + rows_quarantined + rows_dropped,
-    where rows_dropped counts what checks dropped and what transforms filtered out (rows_filtered)."""
+    where rows_dropped counts what checks dropped and what transforms filtered out (rows_filtered).
+    """
 
     pipeline: str
     query_id: str

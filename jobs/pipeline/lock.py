@@ -26,7 +26,9 @@ def hold_pipeline(name: str, path: str) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             file.seek(0)
-            message = f"pipeline {name} is held by another run (process {file.read().strip() or 'unknown'}); nothing done"
+            message = (
+                f"pipeline {name} is held by another run (process {file.read().strip() or 'unknown'}); nothing done"
+            )
             raise AlreadyRunningError(message) from error
         file.truncate(0)
         file.write(str(os.getpid()))

@@ -48,7 +48,10 @@ def _transforms(pipeline: Pipeline) -> list[str]:
 
 
 def _checks(gate: Gate) -> list[str]:
-    return [f"{check.name}: {check.type}({_arguments(check)})\n    {_HOW[check.scope]}; then {check.on_failure}" for check in gate.checks]
+    return [
+        f"{check.name}: {check.type}({_arguments(check)})\n    {_HOW[check.scope]}; then {check.on_failure}"
+        for check in gate.checks
+    ]
 
 
 def _arguments(check: Check) -> str:
@@ -61,7 +64,9 @@ def _arguments(check: Check) -> str:
 
 
 def _writes(pipeline: Pipeline, gate: Gate) -> list[str]:
-    order = "verdict first, then two writes (a check can hold the batch)" if gate.can_hold else "one scan writes and judges"
+    order = (
+        "verdict first, then two writes (a check can hold the batch)" if gate.can_hold else "one scan writes and judges"
+    )
     return [
         f"target      {pipeline.spec.sink.path}",
         f"quarantine  {pipeline.quarantine_path}",
@@ -73,10 +78,9 @@ def _writes(pipeline: Pipeline, gate: Gate) -> list[str]:
 
 
 def _verdict_lines(verdict: Verdict) -> list[str]:
-    lines = [
-        f"== sample of {verdict.rows_read:,} rows: {verdict.rows_passed:,} pass, {verdict.rows_quarantined:,} would be "
-        f"quarantined, {verdict.rows_dropped:,} dropped, {verdict.rows_filtered:,} filtered by transforms"
-    ]
+    title = f"== sample of {verdict.rows_read:,} rows: {verdict.rows_passed:,} pass, "
+    title += f"{verdict.rows_quarantined:,} would be quarantined, {verdict.rows_dropped:,} dropped, "
+    lines = [title + f"{verdict.rows_filtered:,} filtered by transforms"]
     if verdict.malformed.count:
         lines.append(f"malformed: {verdict.malformed.count:,} rows")
     lines += [

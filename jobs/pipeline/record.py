@@ -63,4 +63,8 @@ def all_coordinates(fields: set[str]) -> Column:
 
 def envelope(fields: set[str], errors: Column) -> tuple[Column, Column, Column]:
     """Columns raw, source, _errors: what of a row set apart comes from the row itself."""
-    return raw_bytes(fields).alias("raw"), all_coordinates(fields).alias("source"), errors.cast(ERRORS_TYPE).alias("_errors")
+    return (
+        raw_bytes(fields).alias("raw"),
+        all_coordinates(fields).alias("source"),
+        errors.cast(ERRORS_TYPE).alias("_errors"),
+    )

@@ -36,7 +36,7 @@ from jobs.pipeline.sources.source import compile_parser, open_stream
 from jobs.pipeline.storage import local_path
 from jobs.pipeline.transforms import apply_transforms, vet_transforms
 
-POLL_SECONDS = 0.5
+POLL_SECONDS = 1
 _BUSY = ("CONCURRENT_STREAM_LOG_UPDATE", "CONCURRENT_QUERY", "ConcurrentTransactionException")
 _STATE = ("STREAMING_CHECKPOINT_MISSING_METADATA_FILE", "KAFKA_DATA_LOSS", "DIFFERENT_DELTA_TABLE")
 _UNAVAILABLE = ("TimeoutException", "DisconnectException", "Connection refused", "FAILED_READ_FILE")
@@ -77,7 +77,7 @@ def fingerprint(pipeline: Pipeline) -> str:
 
 @dataclass(slots=True)
 class PipelineRun:
-    """One run of one pipeline. `start`, then `wait`; `request_stop` from any thread ends it after the batch in flight."""
+    """One run of one pipeline: `start`, then `wait`; `request_stop` ends it after the batch in flight."""
 
     spark: SparkSession
     pipeline: Pipeline
@@ -103,8 +103,12 @@ class PipelineRun:
         unparsed = open_stream(self.spark, self.pipeline)
         stages = compile_stages(self.spark, unparsed, self.pipeline)
         ensure_target(self.spark, self.pipeline, stages.target)
-        self._prepared = PreparedPipeline(stages, "", fingerprint(self.pipeline), *open_tables(self.spark, self.pipeline))
-        writer = unparsed.writeStream.queryName(self.pipeline.name).option("checkpointLocation", self.pipeline.checkpoint)
+        self._prepared = PreparedPipeline(
+            stages, "", fingerprint(self.pipeline), *open_tables(self.spark, self.pipeline)
+        )
+        writer = unparsed.writeStream.queryName(self.pipeline.name).option(
+            "checkpointLocation", self.pipeline.checkpoint
+        )
         trigger = self.pipeline.spec.trigger
         if trigger.available_now:
             writer = writer.trigger(availableNow=True)
@@ -147,12 +151,15 @@ class PipelineRun:
     def _run_batch(self, unparsed: DataFrame, batch_id: int) -> None:
         with self._in_flight:
             try:
-                if self._stop.is_set():
-                    raise StopRequestedError
+                self._refuse_after_stop()
                 self._commit(unparsed, batch_id)
             except BaseException as error:
                 self._failure = error
                 raise
+
+    def _refuse_after_stop(self) -> None:
+        if self._stop.is_set():
+            raise StopRequestedError
 
     def _commit(self, unparsed: DataFrame, batch_id: int) -> None:
         prepared = self._with_query_id(unparsed.sparkSession)
@@ -162,7 +169,8 @@ class PipelineRun:
             prepared,
             unparsed,
             batch_id,
-            verdict_must_come_first=prepared.stages.gate.can_hold or (is_first and not prepared.ledger.knows_transactions),
+            verdict_must_come_first=prepared.stages.gate.can_hold
+            or (is_first and not prepared.ledger.knows_transactions),
             lag=self._lag(),
         )
         try:

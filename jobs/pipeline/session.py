@@ -41,6 +41,7 @@ def start_session(app_name: str, options: dict[str, str]) -> SparkSession:
     builder = SparkSession.Builder().appName(app_name)
     if _SUBMITTED not in os.environ:
         require_java()
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # Python workers with this environment's packages
         for key, value in _local_options(options).items():
             builder = builder.config(key, value)
     spark = builder.getOrCreate()

@@ -34,6 +34,7 @@ AGGREGATE_FUNCTIONS = frozenset(
     "count sum avg mean min max first last collect_list collect_set array_agg count_if any_value approx_count_distinct "
     "stddev variance median mode max_by min_by listagg string_agg percentile".split()
 )
+_FORM = "SELECT … FROM input [LATERAL VIEW …] [WHERE …]"
 
 
 class UnsafeSqlError(ValueError):
@@ -95,12 +96,11 @@ def _check_plan_node(node: dict[str, Any]) -> None:
         return
     if name in STATEFUL_PLAN_NODES:
         message = (
-            f"{STATEFUL_PLAN_NODES[name]}, which over a stream needs state; transforms work row by row for now: "
-            "SELECT … FROM input [LATERAL VIEW …] [WHERE …]"
+            f"{STATEFUL_PLAN_NODES[name]}, which over a stream needs state; transforms work row by row for now: {_FORM}"
         )
         raise UnsafeSqlError(message)
     if name not in ALLOWED_PLAN_NODES:
-        message = f"{name} is not allowed; write SELECT … FROM input [LATERAL VIEW …] [WHERE …]"
+        message = f"{name} is not allowed; write {_FORM}"
         raise UnsafeSqlError(message)
 
 

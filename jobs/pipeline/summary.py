@@ -110,6 +110,7 @@ def _print_checks(console: Console, summary: RunSummary) -> None:
 
 
 def shown_raw(example: dict[str, Any]) -> str:
+    """A gathered row's raw record as one printable line, cut to length: data must not move the cursor."""
     raw = base64.b64decode(example.get("raw") or "").decode("utf-8", "replace")
     text = raw if len(raw) <= _RAW_SHOWN else raw[:_RAW_SHOWN] + "…"
     return "".join(character if character.isprintable() else "\ufffd" for character in text)

@@ -32,7 +32,9 @@ def apply_transforms(df: DataFrame, pipeline: Pipeline) -> DataFrame:
             raise _conf_error(pipeline, index, _first_line(error)) from error
         if RECORD not in df.columns:
             raise _conf_error(
-                pipeline, index, f"its result has no {RECORD} column; keep it, for example SELECT *, or SELECT {RECORD}, …"
+                pipeline,
+                index,
+                f"its result has no {RECORD} column; keep it, for example SELECT *, or SELECT {RECORD}, …",
             )
     return df
 

@@ -91,7 +91,9 @@ def bench(spark: SparkSession, tmp_path: Path) -> Workbench:
 def expect() -> Callable[..., dict]:
     """expect("column_values_to_be_null", "c", on_failure=…, **kwargs) -> an expectation as GX writes it."""
 
-    def build(kind: str, column: str | None = None, *, on_failure: str | None = None, name: str | None = None, **kwargs):
+    def build(
+        kind: str, column: str | None = None, *, on_failure: str | None = None, name: str | None = None, **kwargs
+    ):
         own = {key: value for key, value in (("on_failure", on_failure), ("name", name)) if value}
         columns = {} if column is None else {"column": column}
         return {"type": f"expect_{kind}", "kwargs": columns | kwargs, "meta": {"esclusa": own}}

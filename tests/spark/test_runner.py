@@ -13,6 +13,7 @@ from jobs.pipeline.errors import (
 )
 from jobs.pipeline.lock import hold_pipeline
 from jobs.pipeline.quality import gate
+from jobs.pipeline.runner import PipelineRun
 
 CSV = "{header: true}"
 
@@ -74,7 +75,9 @@ def test_second_scan_beyond_the_limit_writes_the_same_rows(bench, expect, monkey
     bench.write("landing/a.csv", "id,name\n1,a\n9,\n10,x\nbroken\n11\n2,\n")
     [batch] = bench.run()
     assert sums(batch) == (6, 1, 5, 0)
-    found = {row["raw"]: [(e["check"], e["column"], e["message"]) for e in row["_errors"]] for row in bench.quarantine()}
+    found = {
+        row["raw"]: [(e["check"], e["column"], e["message"]) for e in row["_errors"]] for row in bench.quarantine()
+    }
     between = "expect_column_values_to_be_between (min_value=1, max_value=8)"
     null = "NULL: expect_column_values_to_not_be_null"
     reason = "not 2 columns, or a column does not fit its type"
@@ -270,7 +273,14 @@ def test_check_of_a_missing_column_names_its_line_and_a_guess(bench, expect):
         (("column_values_to_be_in_set", "name", {"value_set": [1, 2]}), "name' is string"),
         (("column_values_to_match_regex", "id", {"regex": "1"}), "needs text"),
         (("column_values_to_be_of_type", "id", {"type_": "IntType"}), "no Spark type IntType"),
-        (("column_values_to_be_null", "id", {"row_condition": "reflect('a','b') = 'c'", "condition_parser": "spark"}), "reflect"),
+        (
+            (
+                "column_values_to_be_null",
+                "id",
+                {"row_condition": "reflect('a','b') = 'c'", "condition_parser": "spark"},
+            ),
+            "reflect",
+        ),
     ],
 )
 def test_check_that_could_only_fail_at_run_time_is_refused(bench, expect, check, says):
@@ -291,8 +301,6 @@ def test_python_transform_of_the_bundle_is_found(bench):
 
 
 def test_stop_request_ends_a_continuous_run_after_the_batch_in_flight(bench):
-    from jobs.pipeline.runner import PipelineRun
-
     bench.define_files("csv", CSV, rest="trigger: {processing_time: 1 second}")
     bench.write("landing/a.csv", "id,name\n1,a\n")
     run = PipelineRun(bench.spark, bench.load(), lambda record: (bench.batches.append(record), run.request_stop()))

@@ -93,7 +93,9 @@ def test_columnar_files_are_read_and_unfit_rows_kept_as_json(bench, expect, form
         "SELECT 1 AS id, timestamp'2026-01-02 03:04:05.123456' AS at, 12345678901234567890.123456BD AS amount "
         "UNION ALL SELECT 2, timestamp'2026-01-02 03:04:05.123456', 12345678901234567890.123456BD"
     )
-    bench.spark.sql(sql).coalesce(1).write.format(SPARK_NAMES.get(format_, format_)).mode("append").save(f"{bench.folder}/landing")
+    bench.spark.sql(sql).coalesce(1).write.format(SPARK_NAMES.get(format_, format_)).mode("append").save(
+        f"{bench.folder}/landing"
+    )
     [batch] = bench.run()
     assert (batch.rows_written, batch.verdict.rows_quarantined) == (1, 1)
     [row] = bench.quarantine()
@@ -135,7 +137,10 @@ def test_hostile_column_names_are_taken_literally(bench, expect):
     bench.write("landing/a.csv", "1,x\n2,y\n")
     sink = "table_properties: {delta.columnMapping.mode: name}"
     bench.define_files(
-        "csv", "{}", ddl="`a.b` INT, `we``ird col` STRING", rest=f"sink: {{type: delta, path: {bench.folder}/lake/p, {sink}}}"
+        "csv",
+        "{}",
+        ddl="`a.b` INT, `we``ird col` STRING",
+        rest=f"sink: {{type: delta, path: {bench.folder}/lake/p, {sink}}}",
     )
     [batch] = bench.run()
     assert (batch.rows_written, batch.verdict.rows_quarantined) == (1, 1)

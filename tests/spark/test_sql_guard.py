@@ -69,7 +69,9 @@ def test_predicate_over_columns_is_allowed(spark, sql):
     check_predicate(spark, sql)
 
 
-@pytest.mark.parametrize("sql", ["reflect('a', 'b') = 'c'", "a IN (SELECT 1)", "EXISTS (SELECT 1)", "a >", "sum(a) > 1"])
+@pytest.mark.parametrize(
+    "sql", ["reflect('a', 'b') = 'c'", "a IN (SELECT 1)", "EXISTS (SELECT 1)", "a >", "sum(a) > 1"]
+)
 def test_predicate_that_reaches_further_is_refused(spark, sql):
     with pytest.raises(UnsafeSqlError):
         check_predicate(spark, sql)

@@ -38,7 +38,7 @@ def is_accepted(text: str, format_: str) -> bool:
 def is_read(text: str, format_: str) -> bool:
     """Whether strptime reads the text, or refuses it only for a day its month does not have: Spark's part."""
     try:
-        datetime.strptime(text, format_)  # noqa: DTZ007 - whether it parses is all that counts
+        datetime.strptime(text, format_)
     except ValueError as error:
         return "out of range" in str(error) and "second" not in str(error)
     return True

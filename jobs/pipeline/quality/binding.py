@@ -50,7 +50,9 @@ def _problems_of(check: Check, schema: T.StructType, spark: SparkSession) -> Ite
         yield from _type_problems(check, [schema[name].dataType for name in check.columns])
         yield from _condition_problems(check, schema, spark)
     elif check.scope is Scope.SCHEMA:
-        yield from (f"there is no Spark type {name}; allowed: IntegerType, StringType, …" for name in _unknown_types(check))
+        yield from (
+            f"there is no Spark type {name}; allowed: IntegerType, StringType, …" for name in _unknown_types(check)
+        )
 
 
 def _no_such_column(name: str, names: list[str]) -> str:
@@ -107,7 +109,9 @@ def _condition_problems(check: Check, schema: T.StructType, spark: SparkSession)
     condition = check.row_condition
     if isinstance(condition, dict):
         names = schema.fieldNames()
-        yield from ("row_condition: " + _no_such_column(name, names) for name in _columns_of(condition) if name not in names)
+        yield from (
+            "row_condition: " + _no_such_column(name, names) for name in _columns_of(condition) if name not in names
+        )
         condition = condition.get("pass_through_filter")
     if isinstance(condition, str):
         try:

@@ -128,7 +128,7 @@ def _lengths_between(value: Column, kwargs: Kwargs) -> Column:
 
 
 def _length_equal(value: Column, kwargs: Kwargs) -> Column:
-    return F.length(value) == kwargs["value"]
+    return F.length(value) == F.lit(kwargs["value"])
 
 
 def _match_regex(value: Column, kwargs: Kwargs) -> Column:
@@ -167,14 +167,13 @@ def _date_parts(parts: dict[str, Column]) -> tuple[Column, Column, Column]:
 
 
 def _json_parseable(value: Column, _: Kwargs) -> Column:
-    """`json.loads(value)` succeeds. In brackets, for Spark's parser stops at the end of the first value."""
-    # json.loads also reads NaN and Infinity, which JSON itself does not have.
-    python_json = F.regexp_replace(value, r'(?<![\w"\-])(?:NaN|-?Infinity)(?![\w"])', "0")
-    return (_array_length(value) == 1) | (_array_length(python_json) == 1)
+    """`json.loads(value)` succeeds. Wrapped, for Spark's parser stops at the end of the first value.
 
-
-def _array_length(value: Column) -> Column:
-    return F.coalesce(F.json_array_length(F.concat(F.lit("["), value, F.lit("]"))), F.lit(0))
+    Spark reads NaN and Infinity as json.loads does.
+    """
+    wrapped = F.concat(F.lit('{"v":['), value, F.lit("]}"))
+    parsed: Column = F.from_json(wrapped, "v array<string>", {"allowSingleQuotes": "false"})["v"]
+    return F.size(parsed) == 1
 
 
 def _pair_equal(first: Column, second: Column, _: Kwargs) -> Column:
@@ -220,7 +219,7 @@ def holds_for_schema(check: Check, schema: StructType) -> bool:
         case "expect_table_columns_to_match_set":
             return _columns_match(check.kwargs, set(names))
         case "expect_column_values_to_be_of_type":
-            return _type_name(schema, check) == check.kwargs["type_"]
+            return _type_name(schema, check) in {check.kwargs["type_"]}
         case "expect_column_values_to_be_in_type_list":
             return _type_name(schema, check) in check.kwargs["type_list"]
         case other:

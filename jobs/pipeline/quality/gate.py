@@ -115,7 +115,7 @@ def _looked_at(index: int, check: Check) -> str | None:
 
 
 def _flags(checks: tuple[Check, ...]) -> Iterator[Column]:
-    is_so = F.lit(True)  # noqa: FBT003 - a literal, not a switch
+    is_so = F.lit(True)
     for index, check in _row_checks(checks):
         rule = compile_row_check(check)
         yield F.when(rule.failed, is_so).alias(_broken(index))
@@ -133,7 +133,7 @@ def _directions(checks: tuple[Check, ...], record: set[str]) -> Iterator[Column]
 
 def _any_broken(checks: tuple[Check, ...], *dispositions: OnFailure) -> Column:
     broken = [F.col(_broken(index)) for index, check in _row_checks(checks) if check.on_failure in dispositions]
-    return F.coalesce(*broken, F.lit(False))  # noqa: FBT003 - a literal, not a switch
+    return F.coalesce(*broken, F.lit(False))
 
 
 def _gather_key(is_bad: Column, record: set[str]) -> Column:
@@ -145,7 +145,9 @@ def _source_metrics(record: set[str]) -> Iterator[Column]:
     is_malformed = F.col(MALFORMED).isNotNull()
     yield F.count(F.lit(1)).alias("rows")
     yield F.count(F.col(MALFORMED)).alias("bad")
-    row = F.struct(raw_bytes(record).alias("raw"), coordinates(record).alias("source"), F.col(MALFORMED).alias("reason"))
+    row = F.struct(
+        raw_bytes(record).alias("raw"), coordinates(record).alias("source"), F.col(MALFORMED).alias("reason")
+    )
     yield _gather(row, is_malformed, _gather_key(is_malformed, record))
 
 
@@ -183,7 +185,10 @@ def _error(check: Check) -> Column:
     """The same message as the driver makes of a gathered row: values as JSON shows them."""
     values = [
         F.coalesce(
-            F.left(F.get_json_object(F.to_json(F.struct(F.col(quote(name)).alias("v")), JSON_OPTIONS), "$.v"), F.lit(SHOWN_CHARACTERS)),
+            F.left(
+                F.get_json_object(F.to_json(F.struct(F.col(quote(name)).alias("v")), JSON_OPTIONS), "$.v"),
+                F.lit(SHOWN_CHARACTERS),
+            ),
             F.lit("NULL"),
         )
         for name in check.columns

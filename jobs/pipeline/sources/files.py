@@ -6,10 +6,10 @@ import io
 from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame, DataFrameReader, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.streaming import DataStreamReader
+from pyspark.sql.streaming.readwriter import DataStreamReader
 from pyspark.sql.types import StructType
 
-from jobs.pipeline.columns import column_list, quote
+from jobs.pipeline.columns import column_list, quote, read_ddl
 from jobs.pipeline.errors import UnavailableError
 from jobs.pipeline.model import FileFormat, FilesSource
 from jobs.pipeline.record import MALFORMED, RECORD
@@ -52,7 +52,7 @@ def compile_parser(columns: list[str], source: FilesSource, ddl: str | None) -> 
     if source.format is FileFormat.TEXT:
         reason = first_reason(("not valid UTF-8", ~F.is_valid_utf8(line))).alias(MALFORMED)
         return lambda unparsed: unparsed.select(record, reason, line)
-    schema = StructType.fromDDL(ddl or "")
+    schema = read_ddl(ddl or "")
     options = {key: value for key, value in source.options.items() if key not in _LISTING}
     is_data = _is_data_line(source, schema)
     if source.format is FileFormat.JSON:
@@ -95,7 +95,7 @@ def _open(
 
 def _columns_on_disk(spark: SparkSession, source: FilesSource, ddl: str | None) -> str:
     if ddl is not None:
-        columns = column_list(StructType.fromDDL(ddl))
+        columns = column_list(read_ddl(ddl))
         return f"{columns}, {CORRUPT} string" if source.format in _WITH_CORRUPT_COLUMN else columns
     try:
         return column_list(spark.read.format(_spark_name(source)).load(source.path).schema)

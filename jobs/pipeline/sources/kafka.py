@@ -4,8 +4,8 @@ import socket
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.types import StructType
 
+from jobs.pipeline.columns import read_ddl
 from jobs.pipeline.errors import UnavailableError
 from jobs.pipeline.model import KafkaSource, ValueFormat
 from jobs.pipeline.record import MALFORMED, RECORD
@@ -40,7 +40,7 @@ def compile_parser(columns: list[str], source: KafkaSource, ddl: str | None) -> 
     record = F.struct(raw.alias("raw"), *coordinates).alias(RECORD)
     match source.value_format:
         case ValueFormat.JSON:
-            return compile_json(record, raw, StructType.fromDDL(ddl or ""), {})
+            return compile_json(record, raw, read_ddl(ddl or ""), {})
         case ValueFormat.TEXT:
             text = raw.cast("string")
             reason = first_reason(("null value (tombstone)", raw.isNull()), ("not valid UTF-8", ~F.is_valid_utf8(text)))
