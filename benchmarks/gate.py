@@ -89,6 +89,16 @@ def plain_batch(pipeline: Pipeline, path: str) -> Callable[[DataFrame, int], Non
     return run
 
 
+def idempotent_batch(pipeline: Pipeline, path: str, checkpoint: str) -> Callable[[DataFrame, int], None]:
+    """The same with Delta's own recipe for exactly-once appends in foreachBatch: txnAppId and txnVersion."""
+
+    def run(unparsed: DataFrame, batch_id: int) -> None:
+        writer = _shape_plainly(unparsed, pipeline).write.format("delta").mode("append")
+        writer.option("txnAppId", checkpoint).option("txnVersion", batch_id).save(path)
+
+    return run
+
+
 def gx_batch(pipeline: Pipeline, path: str, suite_file: Path) -> Callable[[DataFrame, int], None]:
     """Great Expectations validates the cached batch; then it is appended as it is."""
     import great_expectations as gx  # noqa: PLC0415 - slow to import, and only one variant needs it
@@ -177,6 +187,8 @@ def _variant(
     match variant:
         case "plain":
             return plain_batch(pipeline, path)
+        case "plain_txn":
+            return idempotent_batch(pipeline, path, checkpoint)
         case "gate":
             return gate_batch(spark, pipeline, checkpoint)
         case _:
@@ -190,7 +202,7 @@ def print_costs(title: str, costs: dict[str, list[Cost]]) -> None:
         walls = [one.wall / other.wall for one, other in zip(own, base, strict=True)]
         cpu, wall = statistics.median(c.cpu for c in own), statistics.median(c.wall for c in own)
         print(
-            f"{title:<9} {variant:<6} cpu {cpu:6.2f} s  wall {wall:6.2f} s  "
+            f"{title:<9} {variant:<9} cpu {cpu:6.2f} s  wall {wall:6.2f} s  "
             f"cpu/plain {statistics.median(ratios):5.2f} ({min(ratios):.2f}-{max(ratios):.2f})  "
             f"wall/plain {statistics.median(walls):5.2f}",
             flush=True,
@@ -203,7 +215,7 @@ def run_first(folder: Path, servers: str, arguments: argparse.Namespace) -> None
     produce(servers, "first", records(arguments.rows, 0.01))
     costs: dict[str, list[Cost]] = {}
     for number in range(arguments.rounds):
-        for variant in ("plain", "gate"):
+        for variant in ("plain", "plain_txn", "gate"):
             command = [sys.executable, __file__, "--one", variant, servers, str(folder / f"first-{variant}-{number}")]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             costs.setdefault(variant, []).append(Cost(**json.loads(done.stdout.splitlines()[-1])))
@@ -220,6 +232,7 @@ def run_one(variant: str, servers: str, folder: Path) -> None:
 
 def open_spark() -> SparkSession:
     options = {"spark.master": "local[*]", "spark.driver.memory": "3g", "spark.sql.shuffle.partitions": "2"}
+    options |= {"spark.databricks.delta.snapshotPartitions": "1"}
     return start_session("bench", read_properties(ROOT / "conf" / "spark-defaults.conf") | options)
 
 
@@ -229,7 +242,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--warm-up", type=int, default=2)
     parser.add_argument("--shares", type=float, nargs="+", default=[0.0, 0.01, 0.2])
-    parser.add_argument("--variants", nargs="+", default=["plain", "gate", "gx"])
+    parser.add_argument("--variants", nargs="+", default=["plain", "plain_txn", "gate", "gx"])
     parser.add_argument("--first", action="store_true", help="only the first batch of a process")
     parser.add_argument("--one", nargs=3, metavar=("VARIANT", "SERVERS", "FOLDER"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()

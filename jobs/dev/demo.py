@@ -12,6 +12,7 @@ from jobs.dev.produce import produce_once
 from jobs.pipeline.conf import Bundle, load_pipelines
 from jobs.pipeline.progress import open_summary
 from jobs.pipeline.session import start_session
+from jobs.pipeline.terminal import open_console
 from jobs.run_pipeline import bundle_spark, run_all
 
 _QUESTION = "Which airport sends its flights off latest?"
@@ -23,7 +24,7 @@ FROM delta.`{path}` GROUP BY origin ORDER BY late_percent DESC"""
 
 def run_demo(bundle: Bundle, *, over_kafka: bool) -> int:
     """Land or produce the flights, run the pipeline over them, show the result. Returns the run's exit code."""
-    console = Console(highlight=False)
+    console = open_console()
     name = "flights_kafka" if over_kafka else "flights"
     if over_kafka:
         bundle = _with_broker(bundle, console)

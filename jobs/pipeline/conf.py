@@ -7,6 +7,8 @@ import ast
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -297,10 +299,11 @@ def _missing_message(path: Path) -> str:
 
 def _missing_function_message(name: str, root: Path) -> str | None:
     module, _, function = name.rpartition(".")
-    folders = [root / "jobs" / "transforms", Path(__file__).parent.parent / "transforms"]
-    path = next((folder / f"{module}.py" for folder in folders if (folder / f"{module}.py").is_file()), None)
+    own = root / "jobs" / "transforms" / f"{module}.py"
+    shipped = files("jobs.transforms").joinpath(f"{module}.py")  # in a wheel this is no file of the file system
+    path = next((path for path in (own, shipped) if path.is_file()), None)
     if path is None:
-        return f"there is no {folders[0] / module}.py"
+        return f"there is no {own}"
     try:
         functions = _functions_in(path)
     except SyntaxError as error:
@@ -313,6 +316,6 @@ def _missing_function_message(name: str, root: Path) -> str | None:
     return f"{path} has no function '{function}'{hint}; it has: {', '.join(functions) or 'none'}"
 
 
-def _functions_in(path: Path) -> list[str]:
+def _functions_in(path: Traversable) -> list[str]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     return [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]

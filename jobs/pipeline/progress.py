@@ -17,6 +17,7 @@ from jobs.pipeline.errors import EsclusaError
 from jobs.pipeline.ledger import BatchRecord
 from jobs.pipeline.model import Pipeline
 from jobs.pipeline.summary import RunSummary, print_summary
+from jobs.pipeline.terminal import open_console
 
 
 class Progress(Protocol):
@@ -44,7 +45,7 @@ def open_progress() -> Iterator[Progress]:
     if not sys.stdout.isatty():
         yield JsonProgress()
         return
-    with open_summary(Console(highlight=False)) as progress:
+    with open_summary(open_console()) as progress:
         yield progress
 
 

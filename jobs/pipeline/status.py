@@ -2,16 +2,17 @@
 
 from typing import Any
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+from jobs.pipeline.terminal import open_console
 
 _COLUMNS = ("batch", "ended (UTC)", "status", "read", "written", "quarantined", "dropped", "left", "seconds", "failing")
 
 
 def print_batches(pipeline: str, batches: list[dict[str, Any]]) -> None:
     """Print a pipeline's batches, oldest first."""
-    console = Console(highlight=False)
+    console = open_console()
     if not batches:
         console.print(f"[bold]{pipeline}[/]: no batch yet")
         return

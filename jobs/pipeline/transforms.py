@@ -72,7 +72,7 @@ def load_function(name: str, root: str) -> Callable[[DataFrame], DataFrame]:
     """The function `module.function` of jobs/transforms/, in the bundle at `root` or in the installed package."""
     own_folder = str(Path(root) / "jobs" / "transforms")
     if own_folder not in jobs.transforms.__path__:
-        jobs.transforms.__path__.append(own_folder)
+        jobs.transforms.__path__.insert(0, own_folder)
     module, _, function = name.rpartition(".")
     found = importlib.import_module(f"jobs.transforms.{module}")
     return cast("Callable[[DataFrame], DataFrame]", getattr(found, function))

@@ -219,7 +219,7 @@ def holds_for_schema(check: Check, schema: StructType) -> bool:
         case "expect_table_columns_to_match_set":
             return _columns_match(check.kwargs, set(names))
         case "expect_column_values_to_be_of_type":
-            return _type_name(schema, check) in {check.kwargs["type_"]}
+            return _type_name(schema, check) == str(check.kwargs["type_"])
         case "expect_column_values_to_be_in_type_list":
             return _type_name(schema, check) in check.kwargs["type_list"]
         case other:
