@@ -25,7 +25,7 @@ from jobs.dev import flights
 from jobs.dev.broker import running_broker
 from jobs.dev.produce import create_topic, produce
 from jobs.pipeline.batch import PreparedPipeline, SparkBatch
-from jobs.pipeline.checkpoint import read_query_id
+from jobs.pipeline.checkpoint import read_query_id, read_source_range
 from jobs.pipeline.commit import commit_batch
 from jobs.pipeline.conf import Bundle, load_pipeline
 from jobs.pipeline.model import Pipeline
@@ -137,8 +137,9 @@ def gate_batch(spark: SparkSession, pipeline: Pipeline, checkpoint: str) -> Call
     tables = open_tables(spark, own)
 
     def run(batch: DataFrame, batch_id: int) -> None:
+        source_range = read_source_range(spark, checkpoint, batch_id)
         prepared = PreparedPipeline(stages, str(read_query_id(spark, checkpoint)), fingerprint(own), *tables)
-        commit_batch(SparkBatch(prepared, batch, batch_id, stages.gate.can_hold, None), frozenset())
+        commit_batch(SparkBatch(prepared, batch, batch_id, stages.gate.can_hold, source_range, None), frozenset())
 
     return run
 

@@ -58,7 +58,7 @@ def start(folder: Path, port: int | None) -> None:
 
     def action() -> None:
         broker = start_broker(folder, port)
-        click.echo(f"Kafka broker at {broker.servers}, process {broker.pid}; stop it with: esclusa kafka stop")
+        click.echo(f"Kafka broker at {broker.servers}, process {broker.pid}; stop it with: make kafka-stop")
 
     sys.exit(run_guarded(action))
 

@@ -72,6 +72,6 @@ def _print_next_steps(console: Console, name: str) -> None:
         "make run": "again: nothing new",
         "make run-kafka": "the same flights through a real Kafka broker",
     }
-    console.print("[bold]Try next[/]")
+    console.print("\n[bold]Try next[/]")
     for command, effect in steps.items():
         console.print(f"  {command:<48}{effect}", soft_wrap=True)

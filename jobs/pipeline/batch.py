@@ -12,7 +12,6 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 from pyspark.storagelevel import StorageLevel
 
-from jobs.pipeline.checkpoint import read_source_range
 from jobs.pipeline.commit import Step, transaction
 from jobs.pipeline.delta import Commit, SmallTable, append_frame, find_commit, newest_version
 from jobs.pipeline.errors import ReconciliationError
@@ -93,6 +92,7 @@ class SparkBatch:
     unparsed: DataFrame
     batch_id: int
     verdict_must_come_first: bool
+    source_range: str
     lag: int | None
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     finished: BatchRecord | None = None
@@ -206,7 +206,7 @@ class SparkBatch:
             message=message,
             started_at=self.started_at,
             finished_at=finished_at,
-            source_range=read_source_range(self.unparsed.sparkSession, pipeline.checkpoint, self.batch_id),
+            source_range=self.source_range,
             lag=self.lag,
             rows_written=verdict.rows_passed if status is Status.DONE else 0,
             verdict=verdict,

@@ -5,7 +5,7 @@ from typing import Any
 
 from pyspark.sql import SparkSession
 
-from jobs.pipeline.storage import exists, read_text
+from jobs.pipeline.storage import exists, list_names, read_text
 
 _COMPACT_EVERY = 10
 """Spark's default of spark.sql.streaming.fileSource.log.compactInterval."""
@@ -24,6 +24,15 @@ def read_source_range(spark: SparkSession, checkpoint: str, batch_id: int) -> st
         return json.dumps({"files": _files(spark, checkpoint, end["logOffset"])})
     start = _offsets(spark, checkpoint, batch_id - 1) if batch_id else None
     return json.dumps({"from": start, "until": end})
+
+
+def count_seen_files(spark: SparkSession, checkpoint: str) -> int:
+    """Files that a file source has taken so far, batch in flight included; 0 before the first start."""
+    names = list_names(spark, f"{checkpoint}/sources/0")
+    compacted = [int(name.removesuffix(".compact")) for name in names if name.endswith(".compact")]
+    newest = max(compacted, default=-1)
+    logs = [name for name in names if name == f"{newest}.compact" or (name.isdigit() and int(name) > newest)]
+    return sum(len(read_text(spark, f"{checkpoint}/sources/0/{name}").splitlines()) - 1 for name in logs)
 
 
 def _offsets(spark: SparkSession, checkpoint: str, batch_id: int) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from jobs.pipeline.model import (
     NAME_PATTERN,
     TRANSACTION_MEMORY,
     Check,
+    OnFailure,
     Pipeline,
     PipelineSpec,
     PythonTransform,
@@ -128,6 +129,7 @@ class _Loader:
         file = self._read_file(path)
         spec = self._load_spec(file, variables) if file else None
         if spec is None or file is None:
+            self._check_own_suite()
             raise ConfError(self.problems)
         self.problems += _option_problems(spec, file)
         schema_ddl = self._load_schema(spec, file)
@@ -195,15 +197,24 @@ class _Loader:
         self.problems += [Problem(str(path), line, "", message) for line, message in check_ddl(ddl)]
         return join_lines(ddl)
 
+    def _check_own_suite(self) -> None:
+        """The suite's faults belong to the same run, even where the pipeline's own keys cannot be read."""
+        path = self.bundle.conf / "suites" / f"{self.name}.json"
+        if path.is_file():
+            self._parse_suite(path, OnFailure.QUARANTINE)
+
     def _load_suite(self, spec: PipelineSpec, file: _File) -> tuple[Check, ...]:
         path = self.bundle.conf / "suites" / f"{spec.quality.suite or self.name}.json"
-        if not path.is_file():
-            if spec.quality.suite:
-                self._report(file.problem(("quality", "suite"), _missing_message(path)))
-            return ()
+        if path.is_file():
+            return self._parse_suite(path, spec.quality.on_failure)
+        if spec.quality.suite:
+            self._report(file.problem(("quality", "suite"), _missing_message(path)))
+        return ()
+
+    def _parse_suite(self, path: Path, default: OnFailure) -> tuple[Check, ...]:
         text = self._read_text(path)
         try:
-            return parse_suite(text, str(path), spec.quality.on_failure) if text is not None else ()
+            return parse_suite(text, str(path), default) if text is not None else ()
         except SuiteError as error:
             self.problems += error.problems
             return ()

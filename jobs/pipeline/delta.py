@@ -30,15 +30,16 @@ class TransactionId:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """What one table version holds; `rows` is None for a commit without that figure."""
+    """What one table version holds; `version` is None if it is not known, `rows` for a commit without that figure."""
 
-    version: int
+    version: int | None
     rows: int | None
 
 
 def append_frame(df: DataFrame, path: str, transaction: TransactionId) -> Commit:
-    """Append with one Spark job; a write that is already there is skipped by Delta and found again here."""
+    """Append with one Spark job; Delta skips a transaction that is already there, and its version is not known."""
     session = df.sparkSession
+    session.conf.unset(LAST_COMMIT)
     (
         df.write.format("delta")
         .mode("append")
@@ -46,8 +47,8 @@ def append_frame(df: DataFrame, path: str, transaction: TransactionId) -> Commit
         .option("txnVersion", transaction.version)
         .save(path)
     )
-    version = int(session.conf.get(LAST_COMMIT) or -1)
-    return read_commit(session, path, version)
+    version = session.conf.get(LAST_COMMIT, None)
+    return Commit(None, None) if version is None else read_commit(session, path, int(version))
 
 
 def read_commit(spark: SparkSession, path: str, version: int) -> Commit:

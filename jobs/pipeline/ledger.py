@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 from deltalake import DeltaTable
 
+from jobs.pipeline.errors import UnavailableError
 from jobs.pipeline.quality.verdict import Verdict
 from jobs.pipeline.storage import local_path
 
@@ -130,7 +131,10 @@ def _check_rows(verdict: Verdict) -> list[dict[str, Any]]:
 def read_ledger(path: str, newest: int | None = None) -> list[dict[str, Any]]:
     """Rows of a local ledger, oldest first, or only the `newest`; empty if there is none yet. Starts no Spark."""
     folder = local_path(path)
-    if folder is None or not (Path(folder) / "_delta_log").is_dir():
+    if folder is None:
+        message = f"the ledger {path} is on a store that only Spark reaches; query it as a Delta table"
+        raise UnavailableError(message)
+    if not (Path(folder) / "_delta_log").is_dir():
         return []
     rows: list[dict[str, Any]] = DeltaTable(folder).to_pyarrow_table().to_pylist()
     rows.sort(key=lambda row: (row["started_at"], row["batch_id"]))

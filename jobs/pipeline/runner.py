@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -14,7 +15,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 
 from jobs.pipeline import ledger, quarantine
 from jobs.pipeline.batch import PreparedPipeline, SparkBatch, Stages
-from jobs.pipeline.checkpoint import read_query_id
+from jobs.pipeline.checkpoint import count_seen_files, read_query_id, read_source_range
 from jobs.pipeline.columns import quote
 from jobs.pipeline.commit import Step, commit_batch, transaction
 from jobs.pipeline.delta import SmallTable, last_transaction
@@ -32,14 +33,14 @@ from jobs.pipeline.quality.binding import find_problems
 from jobs.pipeline.quality.gate import compile_gate, data_columns
 from jobs.pipeline.record import MALFORMED
 from jobs.pipeline.sinks import ensure_target
-from jobs.pipeline.sources.source import compile_parser, open_stream
+from jobs.pipeline.sources.source import compile_parser, count_files, open_stream
 from jobs.pipeline.storage import local_path
 from jobs.pipeline.transforms import apply_transforms, vet_transforms
 
 POLL_SECONDS = 1
 _BUSY = ("CONCURRENT_STREAM_LOG_UPDATE", "CONCURRENT_QUERY", "ConcurrentTransactionException")
-_STATE = ("STREAMING_CHECKPOINT_MISSING_METADATA_FILE", "KAFKA_DATA_LOSS", "DIFFERENT_DELTA_TABLE")
-_UNAVAILABLE = ("TimeoutException", "DisconnectException", "Connection refused", "FAILED_READ_FILE")
+_STATE = ("FAILED_READ_FILE", "STREAMING_CHECKPOINT_MISSING_METADATA_FILE", "KAFKA_DATA_LOSS", "DIFFERENT_DELTA_TABLE")
+_UNAVAILABLE = ("TimeoutException", "DisconnectException", "Connection refused")
 
 Report = Callable[[BatchRecord], None]
 
@@ -89,15 +90,17 @@ class PipelineRun:
     _held_locks: ExitStack = field(default_factory=ExitStack)
     _prepared: PreparedPipeline | None = None
     _last_batch: int = -1
+    _files_at_start: int | None = None
+    _files_seen: int | None = None
 
     def start(self) -> None:
         """Lock, prepare, start the query; raises what is wrong before the first batch."""
         self._held_locks.enter_context(hold_pipeline(self.pipeline.name, self.pipeline.lock_path))
         try:
             self._start()
-        except BaseException:
+        except BaseException as error:
             self._held_locks.close()
-            raise
+            raise classify(error) from error
 
     def _start(self) -> None:
         unparsed = open_stream(self.spark, self.pipeline)
@@ -111,13 +114,11 @@ class PipelineRun:
         )
         trigger = self.pipeline.spec.trigger
         if trigger.available_now:
+            self._files_at_start = count_files(self.spark, self.pipeline)
             writer = writer.trigger(availableNow=True)
         else:
             writer = writer.trigger(processingTime=str(trigger.processing_time))
-        try:
-            self.query = writer.foreachBatch(self._run_batch).start()
-        except Exception as error:
-            raise classify(error) from error
+        self.query = writer.foreachBatch(self._run_batch).start()
 
     def wait(self) -> None:
         """Wait until the query has ended; raises the failure that ended it, as an EsclusaError where it is known."""
@@ -135,7 +136,7 @@ class PipelineRun:
         except StreamingQueryException as error:
             if isinstance(self._failure, StopRequestedError):
                 return
-            raise (self._failure or classify(error)) from error
+            raise classify(self._failure or error) from error
 
     def request_stop(self) -> None:
         """Ask the run to end after the batch in flight; returns at once."""
@@ -145,8 +146,8 @@ class PipelineRun:
         """Stop once the last batch's own commit is in the checkpoint; a batch that starts meanwhile refuses itself."""
         with self._in_flight:
             progress = query.lastProgress
-            if self._last_batch < 0 or (progress is not None and progress["batchId"] >= self._last_batch):
-                query.stop()
+        if self._last_batch < 0 or (progress is not None and progress["batchId"] >= self._last_batch):
+            query.stop()
 
     def _run_batch(self, unparsed: DataFrame, batch_id: int) -> None:
         with self._in_flight:
@@ -165,13 +166,15 @@ class PipelineRun:
         prepared = self._with_query_id(unparsed.sparkSession)
         is_first = self._last_batch < 0
         done = steps_done(prepared, batch_id) if is_first else frozenset()
+        source_range = read_source_range(unparsed.sparkSession, self.pipeline.checkpoint, batch_id)
+        can_ask = prepared.ledger.knows_transactions or not is_first
         batch = SparkBatch(
             prepared,
             unparsed,
             batch_id,
-            verdict_must_come_first=prepared.stages.gate.can_hold
-            or (is_first and not prepared.ledger.knows_transactions),
-            lag=self._lag(),
+            verdict_must_come_first=prepared.stages.gate.can_hold or not can_ask,
+            source_range=source_range,
+            lag=self._lag(source_range),
         )
         try:
             commit_batch(batch, done)
@@ -191,19 +194,26 @@ class PipelineRun:
             self._prepared = replace(self._prepared, query_id=query_id)
         return self._prepared
 
-    def _lag(self) -> int | None:
+    def _lag(self, source_range: str) -> int | None:
+        if self._files_at_start is not None:
+            return self._files_left(self._files_at_start, source_range)
         progress = self.query.lastProgress if self.query else None
         return lag_of(dict(progress)) if progress else None
 
+    def _files_left(self, listed: int, source_range: str) -> int:
+        """The first batch counts what the checkpoint has seen, itself included; later ones add their own files."""
+        if self._files_seen is None:
+            self._files_seen = count_seen_files(self.spark, self.pipeline.checkpoint)
+        else:
+            self._files_seen += json.loads(source_range)["files"] or 0
+        return max(0, listed - self._files_seen)
+
 
 def lag_of(progress: dict[str, Any]) -> int | None:
-    """Files or records that the source still holds, from a query progress; None if it does not say."""
-    metrics = [source.get("metrics") or {} for source in progress.get("sources", [])]
-    for metric in metrics:
-        if "numFilesOutstanding" in metric:
-            return int(metric["numFilesOutstanding"])
+    """Records that the topics held beyond the batch of a query progress; None if it does not say."""
     behind = [_kafka_lag(source) for source in progress.get("sources", [])]
-    return sum(behind) if behind and None not in behind else None  # type: ignore[arg-type]
+    known = [lag for lag in behind if lag is not None]
+    return sum(known) if known else None
 
 
 def _kafka_lag(source: dict[str, Any]) -> int | None:
@@ -254,10 +264,17 @@ def open_tables(spark: SparkSession, pipeline: Pipeline) -> tuple[SmallTable, Sm
     return tables
 
 
-def classify(error: Exception) -> EsclusaError:
-    """A failure of Spark -> the error whose exit code tells an operator what to do."""
-    text = str(error)
+def classify(error: BaseException) -> BaseException:
+    """A failure of Spark -> the error whose exit code tells an operator what to do; others stay what they are."""
+    if isinstance(error, EsclusaError) or not isinstance(error, Exception):
+        return error
+    text = _without_stack(str(error))
     for markers, kind in ((_BUSY, AlreadyRunningError), (_STATE, StateMismatchError), (_UNAVAILABLE, UnavailableError)):
         if any(marker in text for marker in markers):
             return kind(text)
     return EsclusaError(text)
+
+
+def _without_stack(text: str) -> str:
+    """Spark's message without the JVM's stack trace, which is in the driver's log."""
+    return re.split(r"\n\s+at |\n+JVM stacktrace", text, maxsplit=1)[0].strip()

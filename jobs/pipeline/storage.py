@@ -30,6 +30,16 @@ def read_text(spark: SparkSession, path: str) -> str:
         stream.close()
 
 
+def list_names(spark: SparkSession, path: str) -> list[str]:
+    """Names in a directory; empty if there is none."""
+    file_system, target = _open(spark, path)
+    return (
+        [str(entry.getPath().getName()) for entry in file_system.listStatus(target)]
+        if file_system.exists(target)
+        else []
+    )
+
+
 def _open(spark: SparkSession, path: str) -> tuple[Any, Any]:
     jvm: Any = spark._jvm  # noqa: SLF001 - Hadoop's public API; PySpark has no door of its own to it
     target = jvm.org.apache.hadoop.fs.Path(path)

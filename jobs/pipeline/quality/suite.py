@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from jobs.pipeline.errors import Problem
+from jobs.pipeline.hints import did_you_mean
 from jobs.pipeline.model import Check, OnFailure, Scope
 from jobs.pipeline.quality.conditions import PassThrough
 from jobs.pipeline.quality.parameters import COMPILED, Kind, Parameters
@@ -49,7 +50,7 @@ def parse_suite(text: str, file: str, default: OnFailure) -> tuple[Check, ...]:
         try:
             checks.append(_bind(entry, file, line, default))
         except ValueError as error:
-            messages = _messages(error)
+            messages = _messages(error, entry)
             problems += [Problem(file, line, f"expectations[{index}]", message) for message in messages]
     if problems:
         raise SuiteError(problems)
@@ -93,14 +94,19 @@ def _refuse_constant(text: str) -> float:
     raise ValueError(message)
 
 
-def _messages(error: ValueError) -> list[str]:
+def _messages(error: ValueError, entry: Any) -> list[str]:
     if not isinstance(error, ValidationError):
         return [str(error)]
-    return [_one_message(item) for item in error.errors()]
+    kind = COMPILED.get(str(entry.get("type"))) if isinstance(entry, dict) else None
+    allowed = sorted(kind.parameters.model_fields) if kind else []
+    return [_one_message(item, allowed) for item in error.errors()]
 
 
-def _one_message(item: Any) -> str:
+def _one_message(item: Any, allowed: list[str]) -> str:
     where = ".".join(map(str, ("kwargs", *item["loc"])))
+    if item["type"] == "extra_forbidden" and len(item["loc"]) == 1:
+        hint = did_you_mean(str(item["loc"][0]), allowed)
+        return f"{where}: unknown parameter{hint}; allowed: {', '.join(allowed)}"
     if item["type"] in {"union_tag_invalid", "union_tag_not_found"}:
         return f"{where}: type says what a condition is; allowed: comparison, nullity, and, or; on its own pass_through"
     return f"{where}: {item['msg'].removeprefix('Value error, ')}"

@@ -40,6 +40,12 @@ def open_sample(spark: SparkSession, source: FilesSource, ddl: str | None) -> Da
     return _open(spark.read.options(**options), spark, source, ddl)
 
 
+def count_files(spark: SparkSession, source: FilesSource) -> int:
+    """Files under the path as Spark lists them, hidden and filtered ones left out."""
+    options = {key: value for key, value in source.options.items() if key in _LISTING - _STREAM_ONLY}
+    return len(spark.read.options(**options).format("text").load(source.path).inputFiles())
+
+
 def compile_parser(columns: list[str], source: FilesSource, ddl: str | None) -> Parser:
     """Parser of rows with these columns; `_record` holds raw or columns, path, modified_at, block_start.
 

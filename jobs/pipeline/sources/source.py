@@ -20,6 +20,12 @@ def open_stream(spark: SparkSession, pipeline: Pipeline) -> DataFrame:
             assert_never(never)
 
 
+def count_files(spark: SparkSession, pipeline: Pipeline) -> int | None:
+    """Files that the source lists now; None for a source that is no directory."""
+    source = pipeline.spec.source
+    return files.count_files(spark, source) if isinstance(source, FilesSource) else None
+
+
 def open_sample(spark: SparkSession, pipeline: Pipeline, rows: int) -> DataFrame:
     """Static DataFrame of at most `rows` unparsed rows, from the oldest that the source holds."""
     match pipeline.spec.source:
