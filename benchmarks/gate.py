@@ -245,6 +245,7 @@ def main() -> None:
     parser.add_argument("--shares", type=float, nargs="+", default=[0.0, 0.01, 0.2])
     parser.add_argument("--variants", nargs="+", default=["plain", "plain_txn", "gate", "gx"])
     parser.add_argument("--first", action="store_true", help="only the first batch of a process")
+    parser.add_argument("--steady", action="store_true", help="only batches after the first")
     parser.add_argument("--one", nargs=3, metavar=("VARIANT", "SERVERS", "FOLDER"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
@@ -255,7 +256,8 @@ def main() -> None:
             f"{arguments.rows:,} rows a batch, {arguments.rounds} rounds after {arguments.warm_up} to warm up",
             flush=True,
         )
-        run_first(Path(name), broker.servers, arguments)
+        if not arguments.steady:
+            run_first(Path(name), broker.servers, arguments)
         if not arguments.first:
             spark = open_spark()
             for share in arguments.shares:

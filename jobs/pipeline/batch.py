@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import reduce
 from typing import Any
 
 from pyspark.sql import DataFrame, Observation
@@ -57,9 +58,8 @@ class PreparedPipeline:
 
 @dataclass(frozen=True, slots=True)
 class Frames:
-    """A batch on its way: parsed rows, and annotated rows behind the transforms, both observed in one scan."""
+    """A batch on its way: annotated rows behind the transforms, and what one scan observes before and after them."""
 
-    parsed: DataFrame
     annotated: DataFrame
     source: Observation
     gated: Observation
@@ -71,11 +71,23 @@ def build_frames(unparsed: DataFrame, stages: Stages) -> Frames:
     The first observation also keeps Spark from merging parser and transforms, which would parse once a column.
     """
     source, gated = Observation(), Observation()
-    parsed = stages.parser(unparsed)
-    observed = parsed.observe(source, *stages.gate.source_metrics)
-    well_formed = observed.where(F.col(MALFORMED).isNull()).drop(MALFORMED)
-    annotated = annotate(apply_transforms(well_formed, stages.pipeline), stages.gate)
-    return Frames(parsed, annotated.observe(gated, *stages.gate.gate_metrics), source, gated)
+    observed = stages.parser(unparsed).observe(source, *stages.gate.source_metrics)
+    annotated = _annotate_well_formed(observed, stages)
+    return Frames(annotated.observe(gated, *stages.gate.gate_metrics), source, gated)
+
+
+def set_apart_rows(unparsed: DataFrame, stages: Stages, verdict: Verdict) -> DataFrame:
+    """Envelopes of all rows set apart, by a scan of their own (two, if there are malformed rows as well)."""
+    parsed = stages.parser(unparsed).observe(Observation(), F.count(F.lit(1)).alias("rows"))
+    parts = [malformed_rows(parsed)] if verdict.malformed.count else []
+    if verdict.unfit.count:
+        parts.append(unfit_rows(_annotate_well_formed(parsed, stages), stages.gate))
+    return reduce(DataFrame.unionByName, parts)
+
+
+def _annotate_well_formed(parsed: DataFrame, stages: Stages) -> DataFrame:
+    well_formed = parsed.where(F.col(MALFORMED).isNull()).drop(MALFORMED)
+    return annotate(apply_transforms(well_formed, stages.pipeline), stages.gate)
 
 
 def inspect_frames(frames: Frames, gate: Gate) -> Verdict:
@@ -136,8 +148,7 @@ class SparkBatch:
                 rows = gathered_rows((*verdict.malformed.rows, *verdict.unfit.rows), self._envelope())
                 self._quarantine = self.prepared.quarantine.append(rows, wanted)
             else:
-                frames = self._frames()
-                bad = malformed_rows(frames.parsed).unionByName(unfit_rows(frames.annotated, self.prepared.stages.gate))
+                bad = set_apart_rows(self.unparsed, self.prepared.stages, verdict)
                 path = self.prepared.stages.pipeline.quarantine_path
                 self._quarantine = append_frame(scanned_rows(bad, self._envelope()), path, wanted)
 

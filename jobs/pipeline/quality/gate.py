@@ -18,9 +18,9 @@ from jobs.pipeline.quality.expectations import LOOKS_AT_NULL, compile_row_check,
 from jobs.pipeline.quality.verdict import MALFORMED_CHECK, SHOWN_CHARACTERS, Row, Verdict, describe_rule, judge
 from jobs.pipeline.record import JSON_OPTIONS, MALFORMED, RECORD, coordinates, envelope, raw_bytes, record_fields
 
-MAX_GATHERED_ROWS = 50_000
+MAX_GATHERED_ROWS = 4_000
 MAX_GATHERED_ROW_BYTES = 2_048
-"""Together they bound what one batch can bring to the driver to about 100 MB; beyond it a second scan writes."""
+"""Together they bound what one batch can bring to the driver to about 8 MB; beyond it a second scan is cheaper."""
 
 SET_APART = "_esclusa_set_apart"
 DROPPED = "_esclusa_dropped"
