@@ -39,7 +39,13 @@ from jobs.pipeline.transforms import apply_transforms, vet_transforms
 
 POLL_SECONDS = 1
 _BUSY = ("CONCURRENT_STREAM_LOG_UPDATE", "CONCURRENT_QUERY", "ConcurrentTransactionException")
-_STATE = ("FAILED_READ_FILE", "STREAMING_CHECKPOINT_MISSING_METADATA_FILE", "KAFKA_DATA_LOSS", "DIFFERENT_DELTA_TABLE")
+_STATE = (
+    "HEADER_DIFFERS",
+    "FAILED_READ_FILE",
+    "STREAMING_CHECKPOINT_MISSING_METADATA_FILE",
+    "KAFKA_DATA_LOSS",
+    "DIFFERENT_DELTA_TABLE",
+)
 _UNAVAILABLE = ("TimeoutException", "DisconnectException", "Connection refused")
 
 Report = Callable[[BatchRecord], None]
@@ -268,13 +274,14 @@ def classify(error: BaseException) -> BaseException:
     """A failure of Spark -> the error whose exit code tells an operator what to do; others stay what they are."""
     if isinstance(error, EsclusaError) or not isinstance(error, Exception):
         return error
-    text = _without_stack(str(error))
+    text = str(error)
     for markers, kind in ((_BUSY, AlreadyRunningError), (_STATE, StateMismatchError), (_UNAVAILABLE, UnavailableError)):
         if any(marker in text for marker in markers):
-            return kind(text)
-    return EsclusaError(text)
+            return kind(_cause(text))
+    return EsclusaError(_cause(text))
 
 
-def _without_stack(text: str) -> str:
-    """Spark's message without the JVM's stack trace, which is in the driver's log."""
-    return re.split(r"\n\s+at |\n+JVM stacktrace", text, maxsplit=1)[0].strip()
+def _cause(text: str) -> str:
+    """The root cause in a message of Spark, without the JVM's stack traces."""
+    causes = re.findall(r"^Caused by: [\w.$]+: (.*)$", text, re.MULTILINE)
+    return str(causes[-1]) if causes else re.split(r"\n\s+at |\n+JVM stacktrace", text, maxsplit=1)[0].strip()

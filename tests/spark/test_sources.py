@@ -2,6 +2,8 @@ import json
 
 import pytest
 
+from jobs.pipeline.errors import StateMismatchError
+
 CSV = "{header: true}"
 SPARK_NAMES = {"avro": "org.apache.spark.sql.avro.AvroFileFormat"}
 CSV_REASON = "not 2 columns, or a column does not fit its type"
@@ -68,6 +70,15 @@ def test_header_is_no_row_however_it_is_written(bench, header):
     bench.write("landing/d.csv", "\n  \n")
     [batch] = bench.run()
     assert (batch.verdict.rows_read, batch.rows_written) == (1, 1)
+
+
+@pytest.mark.parametrize("header", ["name,id", '"name","id"', "\ufeffname,id"])
+def test_header_in_another_order_stops_the_run_before_values_land_in_wrong_columns(bench, header):
+    bench.define_files("csv", CSV, ddl="id STRING, name STRING")
+    bench.write("landing/a.csv", header + "\na,1\n")
+    with pytest.raises(StateMismatchError, match="HEADER_DIFFERS"):
+        bench.run()
+    assert bench.target() == []
 
 
 def test_csv_options_mean_what_they_mean_to_spark(bench):

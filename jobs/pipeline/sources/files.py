@@ -24,6 +24,8 @@ _WITH_CORRUPT_COLUMN = frozenset({FileFormat.CSV, FileFormat.JSON, FileFormat.XM
 # Spark's Avro reader ships with PySpark, its short name only with a jar of its own.
 _SPARK_NAMES = {FileFormat.AVRO: "org.apache.spark.sql.avro.AvroFileFormat"}
 _META = "_esclusa_file"
+HEADER_DIFFERS = "HEADER_DIFFERS"
+"""Stands in the error of a file whose header does not fit the schema."""
 _LINE = "value"
 
 
@@ -138,8 +140,21 @@ def _is_data_line(source: FilesSource, schema: StructType) -> Column:
     if "comment" in source.options:
         is_data = is_data & ~line.startswith(source.options["comment"])
     if source.options.get("header", "false").lower() == "true":
-        is_data = is_data & ~F.trim(line).isin(_header_lines(source, schema))
+        is_data = (
+            is_data & ~F.trim(line).isin(_header_lines(source, schema)) & _has_no_other_order(line, source, schema)
+        )
     return is_data
+
+
+def _has_no_other_order(line: Column, source: FilesSource, schema: StructType) -> Column:
+    """TRUE, or an error: a header with the schema's names in another order would put every value in a wrong column."""
+    separator = source.options.get("sep", source.options.get("delimiter", ","))
+    names = F.split(F.regexp_replace(F.trim(line), r'["\ufeff]', ""), f"\\Q{separator}\\E")
+    is_header = F.array_sort(names) == F.array(*map(F.lit, sorted(schema.fieldNames())))
+    as_long = F.length(line) >= sum(map(len, schema.fieldNames()))
+    is_permuted = as_long & line.contains(schema.fieldNames()[0]) & is_header
+    message = F.concat(F.lit(f"{HEADER_DIFFERS}: a header has another order than the schema: "), line)
+    return F.when(is_permuted, F.raise_error(message).cast("boolean")).otherwise(F.lit(True))
 
 
 def _header_lines(source: FilesSource, schema: StructType) -> list[str]:
