@@ -127,7 +127,7 @@ class SparkBatch:
             return self.prepared.stages.gate.judge(frames.source.get, frames.gated.get)
 
     def write_target(self) -> None:
-        """One job over the cached batch; none if no row has passed."""
+        """One job over the cached batch."""
         with self._timed("write"):
             self._target = self._append_passed(self._frames())
 

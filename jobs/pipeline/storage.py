@@ -20,6 +20,12 @@ def exists(spark: SparkSession, path: str) -> bool:
     return bool(file_system.exists(target))
 
 
+def matches(spark: SparkSession, pattern: str) -> bool:
+    """Whether a path or glob pattern stands for at least one file or directory."""
+    file_system, target = _open(spark, pattern)
+    return bool(file_system.globStatus(target))
+
+
 def read_text(spark: SparkSession, path: str) -> str:
     """The whole file as UTF-8 text; for small files only."""
     file_system, target = _open(spark, path)

@@ -14,6 +14,7 @@ from jobs.pipeline.errors import UnavailableError
 from jobs.pipeline.model import FileFormat, FilesSource
 from jobs.pipeline.record import MALFORMED, RECORD
 from jobs.pipeline.sources.text_values import CORRUPT, Parser, compile_csv, compile_json, first_reason
+from jobs.pipeline.storage import matches
 
 _STREAM_ONLY = frozenset(
     "maxFilesPerTrigger maxBytesPerTrigger latestFirst maxFileAge fileNameOnly cleanSource sourceArchiveDir "
@@ -71,10 +72,7 @@ def compile_parser(columns: list[str], source: FilesSource, ddl: str | None) -> 
 
 
 def _require_path(spark: SparkSession, path: str) -> None:
-    jvm = spark._jvm  # noqa: SLF001 - Hadoop's FileSystem is public, and reaches every store that Spark reaches
-    target = jvm.org.apache.hadoop.fs.Path(path)  # type: ignore[union-attr]
-    found = target.getFileSystem(spark._jsparkSession.sessionState().newHadoopConf()).globStatus(target)  # noqa: SLF001
-    if not found:
+    if not matches(spark, path):
         message = f"source path {path} does not exist; create the directory, or correct source.path"
         raise UnavailableError(message)
 
@@ -148,8 +146,7 @@ def _is_data_line(source: FilesSource, schema: StructType) -> Column:
 
 def _has_no_other_order(line: Column, source: FilesSource, schema: StructType) -> Column:
     """TRUE, or an error: a header with the schema's names in another order would put every value in a wrong column."""
-    separator = source.options.get("sep", source.options.get("delimiter", ","))
-    names = F.split(F.regexp_replace(F.trim(line), r'["\ufeff]', ""), f"\\Q{separator}\\E")
+    names = F.split(F.regexp_replace(F.trim(line), r'["\ufeff]', ""), f"\\Q{_separator(source)}\\E")
     is_header = F.array_sort(names) == F.array(*map(F.lit, sorted(schema.fieldNames())))
     as_long = F.length(line) >= sum(map(len, schema.fieldNames()))
     is_permuted = as_long & line.contains(schema.fieldNames()[0]) & is_header
@@ -157,14 +154,17 @@ def _has_no_other_order(line: Column, source: FilesSource, schema: StructType) -
     return F.when(is_permuted, F.raise_error(message).cast("boolean")).otherwise(F.lit(True))
 
 
+def _separator(source: FilesSource) -> str:
+    return source.options.get("sep", source.options.get("delimiter", ","))
+
+
 def _header_lines(source: FilesSource, schema: StructType) -> list[str]:
     """The header as an upstream may write it: bare, or every name in quotes; with or without a byte order mark."""
-    separator = source.options.get("sep", source.options.get("delimiter", ","))
     quote_mark = source.options.get("quote", '"') or '"'
     lines = []
     for style in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL):
         text = io.StringIO()
-        csv.writer(text, delimiter=separator, quotechar=quote_mark, quoting=style, lineterminator="").writerow(
+        csv.writer(text, delimiter=_separator(source), quotechar=quote_mark, quoting=style, lineterminator="").writerow(
             schema.fieldNames()
         )
         lines.append(text.getvalue())
