@@ -28,6 +28,7 @@ from jobs.pipeline.batch import PreparedPipeline, SparkBatch
 from jobs.pipeline.checkpoint import read_query_id, read_source_range
 from jobs.pipeline.commit import commit_batch
 from jobs.pipeline.conf import Bundle, load_pipeline
+from jobs.pipeline.lease import hold_lease
 from jobs.pipeline.model import Pipeline
 from jobs.pipeline.runner import compile_stages, fingerprint, open_tables
 from jobs.pipeline.session import read_properties, start_session
@@ -138,8 +139,10 @@ def gate_batch(spark: SparkSession, pipeline: Pipeline, checkpoint: str) -> Call
 
     def run(batch: DataFrame, batch_id: int) -> None:
         source_range = read_source_range(spark, checkpoint, batch_id)
-        prepared = PreparedPipeline(stages, str(read_query_id(spark, checkpoint)), fingerprint(own), *tables)
-        commit_batch(SparkBatch(prepared, batch, batch_id, stages.gate.can_hold, source_range, None), frozenset())
+        query_id = str(read_query_id(spark, checkpoint))
+        with hold_lease(spark, own.name, f"{checkpoint}_lease") as lease:
+            prepared = PreparedPipeline(stages, query_id, fingerprint(own), *tables, lease)
+            commit_batch(SparkBatch(prepared, batch, batch_id, stages.gate.can_hold, source_range, None), frozenset())
 
     return run
 

@@ -16,6 +16,7 @@ from pyspark.storagelevel import StorageLevel
 from jobs.pipeline.commit import Step, transaction
 from jobs.pipeline.delta import Commit, SmallTable, append_frame, find_commit, newest_version
 from jobs.pipeline.errors import ReconciliationError
+from jobs.pipeline.lease import Lease
 from jobs.pipeline.ledger import BatchRecord, Status
 from jobs.pipeline.model import Pipeline
 from jobs.pipeline.quality.gate import (
@@ -54,6 +55,7 @@ class PreparedPipeline:
     """Of checks, transforms and schema together."""
     quarantine: SmallTable
     ledger: SmallTable
+    lease: Lease
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +146,7 @@ class SparkBatch:
             return
         wanted = transaction(self.prepared.query_id, Step.QUARANTINE, self.batch_id)
         with self._timed("quarantine"):
+            self.prepared.lease.check()
             if verdict.malformed.is_complete and verdict.unfit.is_complete:
                 rows = gathered_rows((*verdict.malformed.rows, *verdict.unfit.rows), self._envelope())
                 self._quarantine = self.prepared.quarantine.append(rows, wanted)
@@ -157,6 +160,7 @@ class SparkBatch:
         self._reconcile(verdict)
         record = self._ledger_row(verdict, Status.DONE, None)
         wanted = transaction(self.prepared.query_id, Step.LEDGER, self.batch_id)
+        self.prepared.lease.check()
         self.prepared.ledger.append([record.as_row()], wanted)
         self.finished = record
 
@@ -167,6 +171,7 @@ class SparkBatch:
         ledger = self.prepared.ledger
         last = ledger.last_version_of(wanted.app_id) if ledger.knows_transactions else None
         if last is None or last < self.batch_id:
+            self.prepared.lease.check()
             ledger.append([record.as_row()], wanted)
         self.finished = record
 
@@ -180,6 +185,7 @@ class SparkBatch:
     def _append_passed(self, frames: Frames) -> Commit:
         good = passed(frames.annotated, self.prepared.stages.target.names)
         wanted = transaction(self.prepared.query_id, Step.TARGET, self.batch_id)
+        self.prepared.lease.check()
         return append_frame(good, self.prepared.stages.pipeline.spec.sink.path, wanted)
 
     def _envelope(self) -> dict[str, Any]:

@@ -255,7 +255,7 @@ class _Loader:
             root=str(self.bundle.root),
             checkpoint=f"{state}/checkpoints/{self.name}",
             ledger_path=f"{state}/ledger/{self.name}",
-            lock_path=f"{state}/locks/{self.name}",
+            lease_path=f"{state}/leases/{self.name}",
             quarantine_path=spec.sink.quarantine_path or f"{spec.sink.path.rstrip('/')}_quarantine",
             spark=dict(target.spark),
         )

@@ -14,6 +14,8 @@ from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import TableNotFoundError
 from pyspark.sql import DataFrame, SparkSession
 
+from jobs.pipeline.errors import LeaseLostError
+from jobs.pipeline.file_lock import hold_new_table, hold_table_for_python, hold_table_for_spark
 from jobs.pipeline.storage import exists, local_path, read_text
 
 LAST_COMMIT = "spark.databricks.delta.lastCommitVersionInSession"
@@ -40,13 +42,10 @@ def append_frame(df: DataFrame, path: str, transaction: TransactionId) -> Commit
     """Append with one Spark job; Delta skips a transaction that is already there, and its version is not known."""
     session = df.sparkSession
     session.conf.unset(LAST_COMMIT)
-    (
-        df.write.format("delta")
-        .mode("append")
-        .option("txnAppId", transaction.app_id)
-        .option("txnVersion", transaction.version)
-        .save(path)
-    )
+    writer = df.write.format("delta").mode("append")
+    writer = writer.option("txnAppId", transaction.app_id).option("txnVersion", transaction.version)
+    with hold_table_for_spark(session, path):
+        writer.save(path)
     version = session.conf.get(LAST_COMMIT, None)
     return Commit(None, None) if version is None else read_commit(session, path, int(version))
 
@@ -105,22 +104,34 @@ class SmallTable:
     def create(self) -> None:
         """Create the table if there is none; idempotent."""
         if self._folder is not None:
-            Path(self._folder).mkdir(parents=True, exist_ok=True)
-            DeltaTable.create(self._folder, self._schema, mode="ignore")
+            with hold_new_table(self._folder):
+                DeltaTable.create(self._folder, self._schema, mode="ignore")
         elif not exists(self._spark, f"{self._path}/_delta_log"):
             self._spark.createDataFrame(self._schema.empty_table()).write.format("delta").mode("ignore").save(
                 self._path
             )
 
     def append(self, rows: list[dict[str, Any]], transaction: TransactionId) -> Commit:
-        """Append rows (may be none); a transaction that is already there must not be passed again."""
+        """Append rows (may be none); a transaction that is already there must not be passed again.
+
+        LeaseLostError, having written nothing, if delta-rs finds it there: then another run has made it meanwhile.
+        """
         table = pa.Table.from_pylist(rows, schema=self._schema)
         if self._folder is None:
             return append_frame(self._spark.createDataFrame(table), self._path, transaction)
-        delta_table = self._refreshed()
         properties = CommitProperties(app_transactions=[Transaction(transaction.app_id, transaction.version)])
-        write_deltalake(delta_table, table, mode="append", commit_properties=properties)
+        with hold_table_for_python(self._folder):
+            delta_table = self._refreshed()
+            self._refuse_done(delta_table, transaction)
+            write_deltalake(delta_table, table, mode="append", commit_properties=properties)
         return Commit(delta_table.version(), len(rows))
+
+    def _refuse_done(self, table: DeltaTable, transaction: TransactionId) -> None:
+        """delta-rs itself looks for the transaction in commits newer than what it has read."""
+        last = table.transaction_version(transaction.app_id)
+        if last is not None and last >= transaction.version:
+            message = f"another run has committed {transaction.app_id} {transaction.version} to {self._path}"
+            raise LeaseLostError(message)
 
     def last_version_of(self, app_id: str) -> int | None:
         """The newest transaction version that the table holds for an app id; only where knows_transactions."""

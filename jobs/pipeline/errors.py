@@ -59,6 +59,12 @@ class AlreadyRunningError(EsclusaError):
     exit_code = 5
 
 
+class LeaseLostError(AlreadyRunningError):
+    """This run held the pipeline and holds it no more; it has committed nothing since."""
+
+    code = "LEASE_LOST"
+
+
 class StateMismatchError(EsclusaError):
     """Table, checkpoint and conf do not belong together; a person has to decide."""
 

@@ -323,7 +323,7 @@ class TargetSpec(Strict):
 
     variables: dict[str, Option] = {}
     state: str
-    """Directory for checkpoints, ledgers and locks; every driver that may run a pipeline must reach it."""
+    """Directory for checkpoints, ledgers and leases; every driver that may run a pipeline must reach it."""
     spark: dict[str, Option] = {}
     """Spark options for `esclusa run`; under spark-submit its own --conf and --properties-file decide."""
 
@@ -345,5 +345,5 @@ class Pipeline(Strict):
     checkpoint: str
     ledger_path: str
     quarantine_path: str
-    lock_path: str
+    lease_path: str
     spark: dict[str, str]

@@ -26,8 +26,8 @@ from jobs.pipeline.errors import (
     StateMismatchError,
     UnavailableError,
 )
+from jobs.pipeline.lease import Lease, hold_lease
 from jobs.pipeline.ledger import BatchRecord
-from jobs.pipeline.lock import hold_pipeline
 from jobs.pipeline.model import Pipeline
 from jobs.pipeline.quality.binding import find_problems
 from jobs.pipeline.quality.gate import compile_gate, data_columns
@@ -38,7 +38,12 @@ from jobs.pipeline.storage import local_path
 from jobs.pipeline.transforms import apply_transforms, vet_transforms
 
 POLL_SECONDS = 1
-_BUSY = ("CONCURRENT_STREAM_LOG_UPDATE", "CONCURRENT_QUERY", "ConcurrentTransactionException")
+_BUSY = (
+    "CONCURRENT_STREAM_LOG_UPDATE",
+    "CONCURRENT_QUERY",
+    "ConcurrentTransactionException",
+    "Concurrent transaction failed",
+)
 _STATE = (
     "HEADER_DIFFERS",
     "FAILED_READ_FILE",
@@ -93,27 +98,26 @@ class PipelineRun:
     _stop: threading.Event = field(default_factory=threading.Event)
     _in_flight: threading.Lock = field(default_factory=threading.Lock)
     _failure: BaseException | None = None
-    _held_locks: ExitStack = field(default_factory=ExitStack)
+    _held: ExitStack = field(default_factory=ExitStack)
     _prepared: PreparedPipeline | None = None
     _last_batch: int = -1
     _files_at_start: int | None = None
     _files_seen: int | None = None
 
     def start(self) -> None:
-        """Lock, prepare, start the query; raises what is wrong before the first batch."""
-        self._held_locks.enter_context(hold_pipeline(self.pipeline.name, self.pipeline.lock_path))
+        """Take the lease, prepare, start the query; raises what is wrong before the first batch."""
         try:
-            self._start()
+            self._start(self._held.enter_context(hold_lease(self.spark, self.pipeline.name, self.pipeline.lease_path)))
         except BaseException as error:
-            self._held_locks.close()
+            self._held.close()
             raise classify(error) from error
 
-    def _start(self) -> None:
+    def _start(self, lease: Lease) -> None:
         unparsed = open_stream(self.spark, self.pipeline)
         stages = compile_stages(self.spark, unparsed, self.pipeline)
         ensure_target(self.spark, self.pipeline, stages.target)
         self._prepared = PreparedPipeline(
-            stages, "", fingerprint(self.pipeline), *open_tables(self.spark, self.pipeline)
+            stages, "", fingerprint(self.pipeline), *open_tables(self.spark, self.pipeline), lease
         )
         writer = unparsed.writeStream.queryName(self.pipeline.name).option(
             "checkpointLocation", self.pipeline.checkpoint
@@ -131,7 +135,7 @@ class PipelineRun:
         try:
             self._wait()
         finally:
-            self._held_locks.close()
+            self._held.close()
 
     def _wait(self) -> None:
         assert self.query is not None  # noqa: S101 - wait follows start
@@ -173,7 +177,7 @@ class PipelineRun:
         is_first = self._last_batch < 0
         done = steps_done(prepared, batch_id) if is_first else frozenset()
         source_range = read_source_range(unparsed.sparkSession, self.pipeline.checkpoint, batch_id)
-        can_ask = prepared.ledger.knows_transactions or not is_first
+        can_ask = local_path(self.pipeline.spec.sink.path) is not None or not is_first
         batch = SparkBatch(
             prepared,
             unparsed,
@@ -239,13 +243,13 @@ def _as_offsets(value: Any) -> dict[str, dict[str, int]] | None:
 
 
 def steps_done(prepared: PreparedPipeline, batch_id: int) -> frozenset[Step]:
-    """Which writes of this batch an earlier attempt made; asked for a run's first batch only, the only replay."""
-    if not prepared.ledger.knows_transactions:
-        return frozenset()
+    """Which writes of this batch an earlier attempt made, as far as tables can be asked; only a first batch can be a
+    replay. Delta itself skips the others.
+    """
     versions = {
         Step.TARGET: _target_version(prepared),
-        Step.QUARANTINE: prepared.quarantine.last_version_of(_app_id(prepared, Step.QUARANTINE)),
-        Step.LEDGER: prepared.ledger.last_version_of(_app_id(prepared, Step.LEDGER)),
+        Step.QUARANTINE: _last_version(prepared.quarantine, _app_id(prepared, Step.QUARANTINE)),
+        Step.LEDGER: _last_version(prepared.ledger, _app_id(prepared, Step.LEDGER)),
     }
     return frozenset(step for step, version in versions.items() if version is not None and version >= batch_id)
 
@@ -253,6 +257,10 @@ def steps_done(prepared: PreparedPipeline, batch_id: int) -> frozenset[Step]:
 def _target_version(prepared: PreparedPipeline) -> int | None:
     path = prepared.stages.pipeline.spec.sink.path
     return last_transaction(path, _app_id(prepared, Step.TARGET)) if local_path(path) is not None else None
+
+
+def _last_version(table: SmallTable, app_id: str) -> int | None:
+    return table.last_version_of(app_id) if table.knows_transactions else None
 
 
 def _app_id(prepared: PreparedPipeline, step: Step) -> str:

@@ -6,6 +6,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql.types import StructType
 
 from jobs.pipeline.errors import ConfError, Problem, StateMismatchError
+from jobs.pipeline.file_lock import hold_new_table
 from jobs.pipeline.model import DeltaSink, Pipeline
 
 
@@ -17,10 +18,12 @@ def ensure_target(spark: SparkSession, pipeline: Pipeline, schema: StructType) -
     """
     sink = pipeline.spec.sink
     _check_layout(pipeline, schema)
-    if DeltaTable.isDeltaTable(spark, sink.path):
+    with hold_new_table(sink.path):
+        is_new = not DeltaTable.isDeltaTable(spark, sink.path)
+        if is_new:
+            _create(spark, sink, schema)
+    if not is_new:
         _compare(pipeline, schema, spark.read.format("delta").load(sink.path).schema)
-    else:
-        _create(spark, sink, schema)
 
 
 def _check_layout(pipeline: Pipeline, schema: StructType) -> None:

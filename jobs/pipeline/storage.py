@@ -1,4 +1,4 @@
-"""Small reads of files through Hadoop's FileSystem, so that every store that Spark reaches can be read the same way."""
+"""Small files through Hadoop's FileSystem, so that every store that Spark reaches is read and written the same way."""
 
 from typing import Any
 from urllib.parse import unquote, urlparse
@@ -44,6 +44,36 @@ def list_names(spark: SparkSession, path: str) -> list[str]:
         if file_system.exists(target)
         else []
     )
+
+
+def create_text(spark: SparkSession, path: str, text: str) -> None:
+    """Write a small new file, and its directory; Py4JJavaError if there is one of that name.
+
+    Two processes cannot both succeed on HDFS, ABFS and GCS; on S3 where it takes conditional writes, which the option
+    asks for; not on a local disk.
+    """
+    file_system, target = _open(spark, path)
+    builder = file_system.createFile(target).recursive().overwrite(False)
+    _write(builder.opt("fs.option.create.conditional.overwrite", "true").build(), text)
+
+
+def write_text(spark: SparkSession, path: str, text: str) -> None:
+    """Write a small file, and its directory, over one that may be there."""
+    file_system, target = _open(spark, path)
+    _write(file_system.create(target, True), text)
+
+
+def delete(spark: SparkSession, path: str) -> None:
+    """Delete one file; harmless if there is none."""
+    file_system, target = _open(spark, path)
+    file_system.delete(target, False)
+
+
+def _write(stream: Any, text: str) -> None:
+    try:
+        stream.write(text.encode())
+    finally:
+        stream.close()
 
 
 def _open(spark: SparkSession, path: str) -> tuple[Any, Any]:

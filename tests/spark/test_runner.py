@@ -1,6 +1,5 @@
 import json
 import shutil
-from pathlib import Path
 
 import pytest
 
@@ -11,7 +10,7 @@ from jobs.pipeline.errors import (
     StateMismatchError,
     UnavailableError,
 )
-from jobs.pipeline.lock import hold_pipeline
+from jobs.pipeline.lease import hold_lease
 from jobs.pipeline.quality import gate
 from jobs.pipeline.runner import PipelineRun
 
@@ -270,7 +269,7 @@ def test_missing_directory_is_an_unavailable_source(bench):
 
 def test_second_run_finds_the_pipeline_held(bench):
     pipeline = bench.define_files("csv", CSV)
-    with hold_pipeline("p", pipeline.lock_path), pytest.raises(AlreadyRunningError):
+    with hold_lease(bench.spark, "p", pipeline.lease_path), pytest.raises(AlreadyRunningError):
         bench.run()
     assert not (bench.folder / "lake").exists()
 
@@ -328,4 +327,3 @@ def test_stop_request_ends_a_continuous_run_after_the_batch_in_flight(bench):
     assert len(bench.batches) == 1
     assert (bench.folder / "state/checkpoints/p/commits/0").exists()
     assert len(bench.target()) == 1
-    assert Path(bench.load().lock_path).exists()

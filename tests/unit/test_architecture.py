@@ -19,8 +19,9 @@ LAYERS = {
         *["errors", "hints", "terminal", "yaml_text", "ddl", "storage", "columns", "record", "model"],
         *["quality.strftime", "quality.conditions"],
     ],
+    "locks": ["file_lock"],
     "tools": [
-        *["secret_text", "lock", "session", "sql_guard", "checkpoint", "delta", "sources.text_values"],
+        *["secret_text", "lease", "session", "sql_guard", "checkpoint", "delta", "sources.text_values"],
         "quality.parameters",
     ],
     "parts of a stage": [

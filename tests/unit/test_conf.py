@@ -567,7 +567,7 @@ def test_a_pipeline_is_resolved(bundle):
     assert pipeline.spec.source.options == {"header": "true", "maxFilesPerTrigger": "8"}
     assert pipeline.checkpoint == f"{data}/state/checkpoints/orders"
     assert pipeline.ledger_path == f"{data}/state/ledger/orders"
-    assert pipeline.lock_path == f"{data}/state/locks/orders"
+    assert pipeline.lease_path == f"{data}/state/leases/orders"
     assert pipeline.quarantine_path == f"{data}/lake/orders_quarantine"
     assert pipeline.schema_ddl == "id BIGINT, day DATE, amount DECIMAL(10, 2)"
     assert pipeline.transform_lines == (11, 12)

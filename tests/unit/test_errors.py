@@ -9,6 +9,7 @@ STABLE = {
     "BatchHeldError": ("BATCH_HELD", 3, False),
     "UnavailableError": ("UNAVAILABLE", 4, True),
     "AlreadyRunningError": ("ALREADY_RUNNING", 5, False),
+    "LeaseLostError": ("LEASE_LOST", 5, False),
     "StateMismatchError": ("STATE_MISMATCH", 6, False),
     "ReconciliationError": ("ROWS_DO_NOT_ADD_UP", 1, False),
 }
