@@ -10,10 +10,11 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from py4j.protocol import Py4JError
 from pyspark.sql import SparkSession
 
 from jobs.pipeline.errors import EsclusaError, UnavailableError
@@ -116,8 +117,9 @@ def _channel(spark: SparkSession, file: str) -> Iterator[Any]:
     try:
         yield channel
     finally:
-        kept.remove(f"esclusa.lock.{file}")
-        channel.close()
+        with suppress(Py4JError, OSError):  # a JVM that has ended holds nothing, and the body says why
+            kept.remove(f"esclusa.lock.{file}")
+            channel.close()
 
 
 def _wait(attempt: Callable[[], bool], wait_seconds: float, otherwise: EsclusaError) -> None:
