@@ -139,7 +139,7 @@ def gate_batch(spark: SparkSession, pipeline: Pipeline, checkpoint: str) -> Call
     def run(batch: DataFrame, batch_id: int) -> None:
         source_range = read_source_range(spark, checkpoint, batch_id)
         prepared = PreparedPipeline(stages, str(read_query_id(spark, checkpoint)), fingerprint(own), *tables)
-        commit_batch(SparkBatch(prepared, batch, batch_id, stages.gate.can_hold, source_range, None), frozenset())
+        commit_batch(SparkBatch(prepared, batch, batch_id, source_range, None), frozenset())
 
     return run
 

@@ -36,6 +36,12 @@ def read_text(spark: SparkSession, path: str) -> str:
         stream.close()
 
 
+def delete_file(spark: SparkSession, path: str) -> None:
+    """Remove one file; nothing happens if it is not there."""
+    file_system, target = _open(spark, path)
+    file_system.delete(target, False)
+
+
 def list_names(spark: SparkSession, path: str) -> list[str]:
     """Names in a directory; empty if there is none."""
     file_system, target = _open(spark, path)
