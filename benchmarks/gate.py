@@ -142,7 +142,7 @@ def gate_batch(spark: SparkSession, pipeline: Pipeline, checkpoint: str) -> Call
         query_id = str(read_query_id(spark, checkpoint))
         with hold_lease(spark, own.name, f"{checkpoint}_lease") as lease:
             prepared = PreparedPipeline(stages, query_id, fingerprint(own), *tables, lease)
-            commit_batch(SparkBatch(prepared, batch, batch_id, stages.gate.can_hold, source_range, None), frozenset())
+            commit_batch(SparkBatch(prepared, batch, batch_id, source_range, None), frozenset())
 
     return run
 

@@ -11,10 +11,9 @@ from typing import Any
 from pyspark.sql import DataFrame, Observation
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
-from pyspark.storagelevel import StorageLevel
 
 from jobs.pipeline.commit import Step, transaction
-from jobs.pipeline.delta import Commit, SmallTable, append_frame, find_commit, newest_version
+from jobs.pipeline.delta import Commit, SmallTable, StagedAppend, TransactionId, find_commit, stage_append
 from jobs.pipeline.errors import ReconciliationError
 from jobs.pipeline.lease import Lease
 from jobs.pipeline.ledger import BatchRecord, Status
@@ -30,7 +29,6 @@ from jobs.pipeline.quality.verdict import Verdict
 from jobs.pipeline.quarantine import gathered_rows, scanned_rows
 from jobs.pipeline.record import MALFORMED
 from jobs.pipeline.sources.text_values import Parser
-from jobs.pipeline.storage import local_path
 from jobs.pipeline.transforms import apply_transforms
 
 
@@ -105,88 +103,99 @@ class SparkBatch:
     prepared: PreparedPipeline
     unparsed: DataFrame
     batch_id: int
-    verdict_must_come_first: bool
     source_range: str
     lag: int | None
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     finished: BatchRecord | None = None
     """The ledger's row, once it is written."""
+    _staged: StagedAppend | None = None
     _target: Commit | None = None
     _quarantine: Commit | None = None
     _duration_ms: dict[str, int] = field(default_factory=dict)
 
-    def inspect(self) -> Verdict:
-        """One job over the cached batch; the cache serves the writes that follow."""
-        self.unparsed = self.unparsed.persist(StorageLevel.MEMORY_AND_DISK)
+    def stage_target(self) -> Verdict:
+        """One job: it writes the good rows, and its scan counts every check and gathers the rows set apart."""
+        stages = self.prepared.stages
+        frames = build_frames(self.unparsed, stages)
+        good = passed(frames.annotated, stages.target.names)
+        with self._timed("write"):
+            self._staged = stage_append(good, stages.pipeline.spec.sink.path, self._transaction(Step.TARGET))
+            verdict = stages.gate.judge(frames.source.get, frames.gated.get)
+        self._reconcile("staged for the target", self._staged, verdict.rows_passed)
+        return verdict
+
+    def discard_target(self) -> None:
+        """Remove the staged files of a held batch."""
+        if self._staged:
+            self._staged.discard()
+
+    def adopt_target(self) -> Verdict:
+        """One job over the batch, writing nothing; the commit of the earlier attempt is looked up in the log."""
+        stages = self.prepared.stages
         with self._timed("inspect"):
-            return inspect_frames(self._frames(), self.prepared.stages.gate)
+            verdict = inspect_frames(build_frames(self.unparsed, stages), stages.gate)
+        self._target = self._find(stages.pipeline.spec.sink.path, Step.TARGET)
+        self._reconcile("in the target", self._target, verdict.rows_passed)
+        return verdict
 
-    def write_target_and_inspect(self) -> Verdict:
-        """One job: the append, whose scan counts every check and gathers the rows set apart."""
-        frames = self._frames()
-        with self._timed("write"):
-            self._target = self._append_passed(frames)
-            return self.prepared.stages.gate.judge(frames.source.get, frames.gated.get)
-
-    def write_target(self) -> None:
-        """One job over the cached batch."""
-        with self._timed("write"):
-            self._target = self._append_passed(self._frames())
-
-    def adopt_target(self) -> None:
-        """Find the commit of the earlier attempt in the table's log."""
-        path = self.prepared.stages.pipeline.spec.sink.path
-        if local_path(path) is not None:
-            wanted = transaction(self.prepared.query_id, Step.TARGET, self.batch_id)
-            self._target = find_commit(self.unparsed.sparkSession, path, wanted, newest_version(path))
-
-    def write_quarantine(self, verdict: Verdict) -> None:
+    def commit_quarantine(self, verdict: Verdict) -> None:
         """A commit without a Spark job; one more scan where the gate could not gather every row."""
         if not verdict.rows_quarantined:
             return
-        wanted = transaction(self.prepared.query_id, Step.QUARANTINE, self.batch_id)
+        wanted = self._transaction(Step.QUARANTINE)
         with self._timed("quarantine"):
-            self.prepared.lease.check()
             if verdict.malformed.is_complete and verdict.unfit.is_complete:
                 rows = gathered_rows((*verdict.malformed.rows, *verdict.unfit.rows), self._envelope())
+                self.prepared.lease.check()
                 self._quarantine = self.prepared.quarantine.append(rows, wanted)
             else:
                 bad = set_apart_rows(self.unparsed, self.prepared.stages, verdict)
                 path = self.prepared.stages.pipeline.quarantine_path
-                self._quarantine = append_frame(scanned_rows(bad, self._envelope()), path, wanted)
+                staged = stage_append(scanned_rows(bad, self._envelope()), path, wanted)
+                self._reconcile("staged for the quarantine", staged, verdict.rows_quarantined)
+                self.prepared.lease.check()
+                self._quarantine = staged.commit()
+
+    def adopt_quarantine(self, verdict: Verdict) -> None:
+        """The commit of the earlier attempt is looked up in the log."""
+        self._quarantine = self._find(self.prepared.stages.pipeline.quarantine_path, Step.QUARANTINE)
+        self._reconcile("in the quarantine", self._quarantine, verdict.rows_quarantined)
+
+    def commit_target(self) -> None:
+        """Make the staged rows visible; starts no Spark job."""
+        assert self._staged is not None  # noqa: S101 - commit_batch stages first
+        with self._timed("commit"):
+            self.prepared.lease.check()
+            self._target = self._staged.commit()
 
     def record(self, verdict: Verdict) -> None:
-        """Reconcile with what the commits hold, then append the ledger row; ReconciliationError on a difference."""
-        self._reconcile(verdict)
+        """Append the ledger row."""
         record = self._ledger_row(verdict, Status.DONE, None)
-        wanted = transaction(self.prepared.query_id, Step.LEDGER, self.batch_id)
         self.prepared.lease.check()
-        self.prepared.ledger.append([record.as_row()], wanted)
+        self.prepared.ledger.append([record.as_row()], self._transaction(Step.LEDGER))
         self.finished = record
 
     def record_held(self, verdict: Verdict) -> None:
         """Append the evidence, once for each set of rules that held this batch."""
         record = self._ledger_row(verdict, Status.HELD, "; ".join(verdict.held_because))
         wanted = transaction(f"{self.prepared.query_id}:held:{self.prepared.fingerprint}", Step.LEDGER, self.batch_id)
-        ledger = self.prepared.ledger
-        last = ledger.last_version_of(wanted.app_id) if ledger.knows_transactions else None
+        last = self.prepared.ledger.last_version_of(wanted.app_id)
         if last is None or last < self.batch_id:
             self.prepared.lease.check()
-            ledger.append([record.as_row()], wanted)
+            self.prepared.ledger.append([record.as_row()], wanted)
         self.finished = record
 
-    def release(self) -> None:
-        """Give back what `inspect` cached; harmless otherwise."""
-        self.unparsed.unpersist()
+    def _transaction(self, step: Step) -> TransactionId:
+        return transaction(self.prepared.query_id, step, self.batch_id)
 
-    def _frames(self) -> Frames:
-        return build_frames(self.unparsed, self.prepared.stages)
+    def _find(self, path: str, step: Step) -> Commit | None:
+        return find_commit(self.unparsed.sparkSession, path, self._transaction(step))
 
-    def _append_passed(self, frames: Frames) -> Commit:
-        good = passed(frames.annotated, self.prepared.stages.target.names)
-        wanted = transaction(self.prepared.query_id, Step.TARGET, self.batch_id)
-        self.prepared.lease.check()
-        return append_frame(good, self.prepared.stages.pipeline.spec.sink.path, wanted)
+    def _reconcile(self, where: str, have: StagedAppend | Commit | None, want: int) -> None:
+        """Raises ReconciliationError where files hold another number of rows than the verdict says."""
+        if have and have.rows is not None and have.rows != want:
+            message = f"batch {self.batch_id} does not add up: {have.rows:,} rows {where}, {want:,} expected"
+            raise ReconciliationError(message)
 
     def _envelope(self) -> dict[str, Any]:
         return {
@@ -195,21 +204,6 @@ class SparkBatch:
             "quarantined_at": self.started_at,
             "rules_fingerprint": self.prepared.fingerprint,
         }
-
-    def _reconcile(self, verdict: Verdict) -> None:
-        written = self._target.rows if self._target else None
-        quarantined = self._quarantine.rows if self._quarantine else None
-        differences = [
-            f"{have:,} rows {where}, {want:,} expected"
-            for where, have, want in (
-                ("in the target's commit", written, verdict.rows_passed),
-                ("in the quarantine's commit", quarantined, verdict.rows_quarantined),
-            )
-            if have is not None and have != want
-        ]
-        if differences:
-            message = f"batch {self.batch_id} of {verdict.rows_read:,} rows does not add up: {'; '.join(differences)}"
-            raise ReconciliationError(message)
 
     def _ledger_row(self, verdict: Verdict, status: Status, message: str | None) -> BatchRecord:
         finished_at = datetime.now(UTC)

@@ -1,8 +1,10 @@
 """The batch protocol: in which order a batch is written, and why a replay of it is harmless.
 
-Structured Streaming replays the last batch after a crash, with the same id and the same source range. Target,
-quarantine and ledger are separate Delta commits, so every write has an identity of its own (`transaction`), a
-replay asks which of them exist (`done`) and does only the rest. The ledger comes last: it marks the batch whole.
+Structured Streaming replays the last batch after a crash, with the same id and the same source range. Quarantine,
+target and ledger are separate Delta commits, so every write has an identity of its own (`transaction`), a replay
+asks which of them exist (`done`) and does only the rest. The good rows are staged first, as files that no reader
+sees, by the scan that judges the batch: the verdict is known before anything is committed, whether or not a check
+can hold the batch. The ledger comes last: it marks the batch whole.
 """
 
 from enum import StrEnum
@@ -14,10 +16,10 @@ from jobs.pipeline.quality.verdict import Verdict
 
 
 class Step(StrEnum):
-    """The writes of a batch, in their order."""
+    """The commits of a batch, in their order."""
 
-    TARGET = "target"
     QUARANTINE = "quarantine"
+    TARGET = "target"
     LEDGER = "ledger"
 
 
@@ -29,25 +31,26 @@ def transaction(query_id: str, step: Step, batch_id: int) -> TransactionId:
 class Batch(Protocol):
     """What the protocol asks of a batch."""
 
-    verdict_must_come_first: bool
+    def stage_target(self) -> Verdict:
+        """Write the good rows where no reader sees them, and judge the batch in the same scan."""
 
-    def inspect(self) -> Verdict:
-        """Read the batch once and judge it; writes nothing."""
+    def discard_target(self) -> None:
+        """Remove what was staged."""
 
-    def write_target_and_inspect(self) -> Verdict:
-        """Append the good rows and judge the batch in the same scan."""
+    def adopt_target(self) -> Verdict:
+        """Take over what an earlier attempt committed, and judge the batch again, by the same rules."""
 
-    def write_target(self) -> None:
-        """Append the good rows of an inspected batch."""
-
-    def adopt_target(self) -> None:
-        """Take over what an earlier attempt appended."""
-
-    def write_quarantine(self, verdict: Verdict) -> None:
+    def commit_quarantine(self, verdict: Verdict) -> None:
         """Append the rows set apart."""
 
+    def adopt_quarantine(self, verdict: Verdict) -> None:
+        """Take over what an earlier attempt committed."""
+
+    def commit_target(self) -> None:
+        """Make the staged rows visible."""
+
     def record(self, verdict: Verdict) -> None:
-        """Reconcile the counts and append the ledger row."""
+        """Append the ledger row."""
 
     def record_held(self, verdict: Verdict) -> None:
         """Append a ledger row with the evidence of a held batch."""
@@ -56,27 +59,25 @@ class Batch(Protocol):
 def commit_batch(batch: Batch, done: frozenset[Step]) -> Verdict | None:
     """Bring one batch to its end; None if an earlier attempt had finished it.
 
-    Raises BatchHeldError, with the target untouched, if the gate holds the batch.
+    Raises BatchHeldError, with target and quarantine untouched, if the gate holds the batch.
     """
     if Step.LEDGER in done:
         return None
-    verdict = _write_target(batch, done)
-    if Step.QUARANTINE not in done:
-        batch.write_quarantine(verdict)
+    verdict = batch.adopt_target() if Step.TARGET in done else _stage(batch)
+    if Step.QUARANTINE in done:
+        batch.adopt_quarantine(verdict)
+    else:
+        batch.commit_quarantine(verdict)
+    if Step.TARGET not in done:
+        batch.commit_target()
     batch.record(verdict)
     return verdict
 
 
-def _write_target(batch: Batch, done: frozenset[Step]) -> Verdict:
-    if Step.TARGET in done:
-        verdict = batch.inspect()
-        batch.adopt_target()
-        return verdict
-    if not batch.verdict_must_come_first:
-        return batch.write_target_and_inspect()
-    verdict = batch.inspect()
+def _stage(batch: Batch) -> Verdict:
+    verdict = batch.stage_target()
     if verdict.held_because:
+        batch.discard_target()
         batch.record_held(verdict)
         raise BatchHeldError("; ".join(verdict.held_because))
-    batch.write_target()
     return verdict

@@ -5,26 +5,26 @@ elsewhere through Spark. Both know each other's application transactions.
 """
 
 import json
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
-from deltalake.exceptions import TableNotFoundError
 from pyspark.sql import DataFrame, SparkSession
 
 from jobs.pipeline.errors import LeaseLostError
 from jobs.pipeline.file_lock import hold_new_table, hold_table_for_python, hold_table_for_spark
-from jobs.pipeline.storage import exists, local_path, read_text
+from jobs.pipeline.storage import delete_file, exists, local_path, read_text
 
-LAST_COMMIT = "spark.databricks.delta.lastCommitVersionInSession"
 _COMMITS_SEARCHED = 200
 
 
 @dataclass(frozen=True, slots=True)
 class TransactionId:
-    """Names one logical write for ever: Delta takes a commit with this id at most once."""
+    """Names one logical write for ever: a table takes a commit with this id at most once."""
 
     app_id: str
     version: int
@@ -32,32 +32,104 @@ class TransactionId:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """What one table version holds; `version` is None if it is not known, `rows` for a commit without that figure."""
+    """What one table version holds; `rows` is None for a commit without that figure."""
 
-    version: int | None
+    version: int
     rows: int | None
 
 
-def append_frame(df: DataFrame, path: str, transaction: TransactionId) -> Commit:
-    """Append with one Spark job; Delta skips a transaction that is already there, and its version is not known."""
-    session = df.sparkSession
-    session.conf.unset(LAST_COMMIT)
-    writer = df.write.format("delta").mode("append")
-    writer = writer.option("txnAppId", transaction.app_id).option("txnVersion", transaction.version)
-    with hold_table_for_spark(session, path):
-        writer.save(path)
-    version = session.conf.get(LAST_COMMIT, None)
-    return Commit(None, None) if version is None else read_commit(session, path, int(version))
+@dataclass(frozen=True, slots=True)
+class StagedAppend:
+    """Data files that are written but not committed: no reader sees them, and VACUUM would remove them.
+
+    `rows` is what the files' own statistics count; None for a table that keeps none.
+    """
+
+    path: str
+    rows: int | None
+    _spark: SparkSession
+    _transaction: Any
+    _written: Any
+    _operation: Any
+
+    def commit(self) -> Commit:
+        """Make the rows visible, all at once, together with the transaction's id; starts no Spark job.
+
+        Raises Delta's ConcurrentTransactionException if another writer has committed the same app id meanwhile.
+        """
+        actions, tags = self._written.actions(), self._written.stringTags()
+        with hold_table_for_spark(self._spark, self.path):
+            version = self._transaction.commit(actions, self._operation, tags)
+        return Commit(version, self.rows)
+
+    def discard(self) -> None:
+        """Remove the files."""
+        names = [json.loads(action)["add"]["path"] for action in _texts(self._written) if '"add"' in action]
+        for name in names:
+            delete_file(self._spark, f"{self.path}/{unquote(name)}")
 
 
-def read_commit(spark: SparkSession, path: str, version: int) -> Commit:
-    """One version's row count, from its own log entry."""
-    actions = _actions(spark, path, version)
-    return Commit(version, _rows_of(actions))
+def stage_append(df: DataFrame, path: str, transaction: TransactionId) -> StagedAppend:
+    """Write the rows as data files of the table, with one Spark job; the commit is the caller's.
+
+    Delta's own command does the writing, with its checks of schema, constraints and invariants. Its public door
+    (`txnAppId` and `txnVersion` on a writer) commits in the same breath, before anyone can look at what the scan
+    observed, and reconstructs the whole table state for each write only to ask for one transaction's version.
+    """
+    spark = df.sparkSession
+    log = _log(spark, path)
+    running = log.startTransaction()
+    getattr(running.readTxn(), "$plus$eq")(transaction.app_id)
+    written = _append_command(df, log, transaction).writeAndReturnCommitData(
+        running, _session(spark), _none(spark), False
+    )
+    rows = _rows_of(map(json.loads, _texts(written)))
+    return StagedAppend(path, rows, spark, running, written, _append_operation(spark))
 
 
-def find_commit(spark: SparkSession, path: str, transaction: TransactionId, newest: int) -> Commit | None:
-    """The commit that made this transaction, looking back from version `newest`; None if it is not near."""
+def _append_command(df: DataFrame, log: Any, transaction: TransactionId) -> Any:
+    """Delta's command behind an append; with these options it adds the transaction's id to the commit."""
+    jvm, none = _jvm(df.sparkSession), _none(df.sparkSession)
+    delta, to_scala = jvm.org.apache.spark.sql.delta, jvm.PythonUtils
+    identity = to_scala.toScalaMap({"txnAppId": transaction.app_id, "txnVersion": str(transaction.version)})
+    options = delta.DeltaOptions(identity, _session(df.sparkSession).sessionState().conf())
+    mode, nothing, frame = jvm.org.apache.spark.sql.SaveMode.Append, to_scala.toSeq([]), df._jdf  # noqa: SLF001
+    empty = to_scala.toScalaMap({})
+    return delta.commands.WriteIntoDelta(log, mode, options, nothing, empty, frame, none, none, False)
+
+
+def _append_operation(spark: SparkSession) -> Any:
+    """What the table's history shows of the commit."""
+    jvm = _jvm(spark)
+    write = getattr(jvm.org.apache.spark.sql.delta, "DeltaOperations$Write")
+    return write(jvm.org.apache.spark.sql.SaveMode.Append, *[_none(spark)] * 8)
+
+
+def _log(spark: SparkSession, path: str) -> Any:
+    return _jvm(spark).org.apache.spark.sql.delta.DeltaLog.forTable(_session(spark), path)
+
+
+def _jvm(spark: SparkSession) -> Any:
+    return spark._jvm  # noqa: SLF001 - Delta's transactions have no Python door
+
+
+def _session(spark: SparkSession) -> Any:
+    return spark._jsparkSession  # noqa: SLF001
+
+
+def _none(spark: SparkSession) -> Any:
+    return _jvm(spark).scala.Option.empty()
+
+
+def _texts(written: Any) -> Iterator[str]:
+    """Each action of a commit, as the log will have it."""
+    actions = written.actions()
+    return (actions.apply(index).json() for index in range(actions.size()))
+
+
+def find_commit(spark: SparkSession, path: str, transaction: TransactionId) -> Commit | None:
+    """The commit that made this transaction, looking back from the newest; None if it is not near."""
+    newest = newest_version(spark, path)
     for version in range(newest, max(-1, newest - _COMMITS_SEARCHED), -1):
         if not exists(spark, _log_file(path, version)):
             return None
@@ -79,7 +151,7 @@ def _actions(spark: SparkSession, path: str, version: int) -> list[dict[str, Any
     return [json.loads(line) for line in text.splitlines() if line]
 
 
-def _rows_of(actions: list[dict[str, Any]]) -> int | None:
+def _rows_of(actions: Iterable[dict[str, Any]]) -> int | None:
     """Rows added, from the files' own statistics: they count what the files hold, not what was meant."""
     added = [json.loads(action["add"].get("stats") or "{}") for action in actions if "add" in action]
     counts = [stats.get("numRecords") for stats in added]
@@ -95,11 +167,6 @@ class SmallTable:
         self._schema = schema
         self._folder = local_path(path)
         self._table: DeltaTable | None = None
-
-    @property
-    def knows_transactions(self) -> bool:
-        """Whether this process can ask the table which transactions it holds (delta-rs reaches it)."""
-        return self._folder is not None
 
     def create(self) -> None:
         """Create the table if there is none; idempotent."""
@@ -118,7 +185,8 @@ class SmallTable:
         """
         table = pa.Table.from_pylist(rows, schema=self._schema)
         if self._folder is None:
-            return append_frame(self._spark.createDataFrame(table), self._path, transaction)
+            return stage_append(self._spark.createDataFrame(table), self._path, transaction).commit()
+        delta_table = self._refreshed()
         properties = CommitProperties(app_transactions=[Transaction(transaction.app_id, transaction.version)])
         with hold_table_for_python(self._folder):
             delta_table = self._refreshed()
@@ -134,7 +202,9 @@ class SmallTable:
             raise LeaseLostError(message)
 
     def last_version_of(self, app_id: str) -> int | None:
-        """The newest transaction version that the table holds for an app id; only where knows_transactions."""
+        """The newest transaction version that the table holds for an app id; None if it holds none."""
+        if self._folder is None:
+            return last_transaction(self._spark, self._path, app_id)
         return self._refreshed().transaction_version(app_id)
 
     def _refreshed(self) -> DeltaTable:
@@ -145,14 +215,21 @@ class SmallTable:
         return self._table
 
 
-def last_transaction(path: str, app_id: str) -> int | None:
-    """The newest transaction version that a local table holds for an app id; None if there is no such table."""
-    try:
-        return DeltaTable(str(local_path(path))).transaction_version(app_id)
-    except TableNotFoundError:
-        return None
+def last_transaction(spark: SparkSession, path: str, app_id: str) -> int | None:
+    """The newest transaction version that a table holds for an app id; Spark jobs run only where delta-rs cannot."""
+    folder = local_path(path)
+    if folder is not None:
+        return DeltaTable(folder).transaction_version(app_id)
+    found = _snapshot(spark, path).transactions().get(app_id)
+    return int(found.get()) if found.isDefined() else None
 
 
-def newest_version(path: str) -> int:
-    """The newest version of a local table."""
-    return DeltaTable(str(local_path(path))).version()
+def newest_version(spark: SparkSession, path: str) -> int:
+    """The table's newest version."""
+    folder = local_path(path)
+    return DeltaTable(folder).version() if folder is not None else int(_snapshot(spark, path).version())
+
+
+def _snapshot(spark: SparkSession, path: str) -> Any:
+    none = _none(spark)
+    return _log(spark, path).update(False, none, none)

@@ -28,7 +28,7 @@ from pyspark.sql import SparkSession
 
 from jobs.pipeline.errors import AlreadyRunningError, LeaseLostError
 from jobs.pipeline.file_lock import hold_in_jvm, take_flock
-from jobs.pipeline.storage import create_text, delete, exists, list_names, local_path, read_text, write_text
+from jobs.pipeline.storage import create_text, delete_file, exists, list_names, local_path, read_text, write_text
 
 EXPIRY_SECONDS = 60.0
 """A lease on a store that its holder has not renewed for so long is free to take."""
@@ -160,7 +160,7 @@ class HadoopFolder:
 
     def remove(self, epoch: int) -> None:
         """One file."""
-        delete(self.spark, self._file(epoch))
+        delete_file(self.spark, self._file(epoch))
 
     def _file(self, epoch: int) -> str:
         return f"{self.path}/lease.{epoch}"

@@ -27,7 +27,7 @@ def describe(spark: SparkSession, pipeline: Pipeline) -> str:
         "transforms": "\n".join(_transforms(pipeline)) or "none",
         "checks": "\n".join(_checks(stages.gate)) or "none",
         "target columns": ", ".join(f"{field.name} {field.dataType.simpleString()}" for field in stages.target.fields),
-        "writes": "\n".join(_writes(pipeline, stages.gate)),
+        "writes": "\n".join(_writes(pipeline)),
     }
     return "\n".join(f"== {title}\n{text.rstrip()}\n" for title, text in sections.items())
 
@@ -63,16 +63,13 @@ def _arguments(check: Check) -> str:
     return ", ".join([*check.columns, *(f"{key}={value!r}" for key, value in shown.items())])
 
 
-def _writes(pipeline: Pipeline, gate: Gate) -> list[str]:
-    order = (
-        "verdict first, then two writes (a check can hold the batch)" if gate.can_hold else "one scan writes and judges"
-    )
+def _writes(pipeline: Pipeline) -> list[str]:
     return [
         f"target      {pipeline.spec.sink.path}",
         f"quarantine  {pipeline.quarantine_path}",
         f"ledger      {pipeline.ledger_path}",
         f"checkpoint  {pipeline.checkpoint}",
-        f"per batch   {order}",
+        "per batch   one scan stages the good rows and judges; then quarantine, target, ledger are committed",
         f"rules       {fingerprint(pipeline)}",
     ]
 

@@ -34,7 +34,6 @@ from jobs.pipeline.quality.gate import compile_gate, data_columns
 from jobs.pipeline.record import MALFORMED
 from jobs.pipeline.sinks import ensure_target
 from jobs.pipeline.sources.source import compile_parser, count_files, open_stream
-from jobs.pipeline.storage import local_path
 from jobs.pipeline.transforms import apply_transforms, vet_transforms
 
 POLL_SECONDS = 1
@@ -175,21 +174,18 @@ class PipelineRun:
     def _commit(self, unparsed: DataFrame, batch_id: int) -> None:
         prepared = self._with_query_id(unparsed.sparkSession)
         is_first = self._last_batch < 0
-        done = steps_done(prepared, batch_id) if is_first else frozenset()
+        done = steps_done(unparsed.sparkSession, prepared, batch_id) if is_first else frozenset()
         source_range = read_source_range(unparsed.sparkSession, self.pipeline.checkpoint, batch_id)
-        can_ask = local_path(self.pipeline.spec.sink.path) is not None or not is_first
         batch = SparkBatch(
             prepared,
             unparsed,
             batch_id,
-            verdict_must_come_first=prepared.stages.gate.can_hold or not can_ask,
             source_range=source_range,
             lag=self._lag(source_range),
         )
         try:
             commit_batch(batch, done)
         finally:
-            batch.release()
             if batch.finished:
                 self.report(batch.finished)
         self._last_batch = batch_id
@@ -242,25 +238,14 @@ def _as_offsets(value: Any) -> dict[str, dict[str, int]] | None:
     return parsed if isinstance(parsed, dict) and all(isinstance(item, dict) for item in parsed.values()) else None
 
 
-def steps_done(prepared: PreparedPipeline, batch_id: int) -> frozenset[Step]:
-    """Which writes of this batch an earlier attempt made, as far as tables can be asked; only a first batch can be a
-    replay. Delta itself skips the others.
-    """
+def steps_done(spark: SparkSession, prepared: PreparedPipeline, batch_id: int) -> frozenset[Step]:
+    """Which writes of this batch an earlier attempt made; asked for a run's first batch only, the only replay."""
     versions = {
-        Step.TARGET: _target_version(prepared),
-        Step.QUARANTINE: _last_version(prepared.quarantine, _app_id(prepared, Step.QUARANTINE)),
-        Step.LEDGER: _last_version(prepared.ledger, _app_id(prepared, Step.LEDGER)),
+        Step.TARGET: last_transaction(spark, prepared.stages.pipeline.spec.sink.path, _app_id(prepared, Step.TARGET)),
+        Step.QUARANTINE: prepared.quarantine.last_version_of(_app_id(prepared, Step.QUARANTINE)),
+        Step.LEDGER: prepared.ledger.last_version_of(_app_id(prepared, Step.LEDGER)),
     }
     return frozenset(step for step, version in versions.items() if version is not None and version >= batch_id)
-
-
-def _target_version(prepared: PreparedPipeline) -> int | None:
-    path = prepared.stages.pipeline.spec.sink.path
-    return last_transaction(path, _app_id(prepared, Step.TARGET)) if local_path(path) is not None else None
-
-
-def _last_version(table: SmallTable, app_id: str) -> int | None:
-    return table.last_version_of(app_id) if table.knows_transactions else None
 
 
 def _app_id(prepared: PreparedPipeline, step: Step) -> str:

@@ -36,6 +36,12 @@ def read_text(spark: SparkSession, path: str) -> str:
         stream.close()
 
 
+def delete_file(spark: SparkSession, path: str) -> None:
+    """Remove one file; nothing happens if it is not there."""
+    file_system, target = _open(spark, path)
+    file_system.delete(target, False)
+
+
 def list_names(spark: SparkSession, path: str) -> list[str]:
     """Names in a directory; empty if there is none."""
     file_system, target = _open(spark, path)
@@ -61,12 +67,6 @@ def write_text(spark: SparkSession, path: str, text: str) -> None:
     """Write a small file, and its directory, over one that may be there."""
     file_system, target = _open(spark, path)
     _write(file_system.create(target, True), text)
-
-
-def delete(spark: SparkSession, path: str) -> None:
-    """Delete one file; harmless if there is none."""
-    file_system, target = _open(spark, path)
-    file_system.delete(target, False)
 
 
 def _write(stream: Any, text: str) -> None:

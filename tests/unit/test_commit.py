@@ -9,12 +9,7 @@ from jobs.pipeline.commit import Step, commit_batch, transaction
 from jobs.pipeline.errors import BatchHeldError
 from jobs.pipeline.quality.verdict import SetApart, Verdict
 
-WRITES = {
-    "write_target_and_inspect": Step.TARGET,
-    "write_target": Step.TARGET,
-    "write_quarantine": Step.QUARANTINE,
-    "record": Step.LEDGER,
-}
+WRITES = {"commit_quarantine": Step.QUARANTINE, "commit_target": Step.TARGET, "record": Step.LEDGER}
 DONE = st.frozensets(st.sampled_from(Step))
 
 
@@ -27,7 +22,6 @@ class ListBatch:
     """A batch that keeps a list of what was asked of it; may crash before its n-th call."""
 
     held_because: tuple[str, ...] = ()
-    verdict_must_come_first: bool = False
     crash_before: int | None = None
     calls: list[str] = field(default_factory=list)
 
@@ -45,20 +39,23 @@ class ListBatch:
         self.calls.append(name)
         return self.verdict
 
-    def inspect(self):
-        return self.call("inspect")
+    def stage_target(self):
+        return self.call("stage_target")
 
-    def write_target_and_inspect(self):
-        return self.call("write_target_and_inspect")
-
-    def write_target(self):
-        self.call("write_target")
+    def discard_target(self):
+        self.call("discard_target")
 
     def adopt_target(self):
-        self.call("adopt_target")
+        return self.call("adopt_target")
 
-    def write_quarantine(self, verdict):
-        assert verdict == self.call("write_quarantine")
+    def commit_quarantine(self, verdict):
+        assert verdict == self.call("commit_quarantine")
+
+    def adopt_quarantine(self, verdict):
+        assert verdict == self.call("adopt_quarantine")
+
+    def commit_target(self):
+        self.call("commit_target")
 
     def record(self, verdict):
         assert verdict == self.call("record")
@@ -68,29 +65,25 @@ class ListBatch:
 
 
 @pytest.mark.parametrize(
-    ("must_come_first", "done", "calls"),
+    ("done", "calls"),
     [
-        (False, set(), ["write_target_and_inspect", "write_quarantine", "record"]),
-        (True, set(), ["inspect", "write_target", "write_quarantine", "record"]),
-        (False, {Step.TARGET}, ["inspect", "adopt_target", "write_quarantine", "record"]),
-        (True, {Step.TARGET}, ["inspect", "adopt_target", "write_quarantine", "record"]),
-        (False, {Step.QUARANTINE}, ["write_target_and_inspect", "record"]),
-        (True, {Step.QUARANTINE}, ["inspect", "write_target", "record"]),
-        (False, {Step.TARGET, Step.QUARANTINE}, ["inspect", "adopt_target", "record"]),
-        (True, {Step.TARGET, Step.QUARANTINE}, ["inspect", "adopt_target", "record"]),
-        (False, {Step.LEDGER}, []),
-        (True, set(Step), []),
+        (set(), ["stage_target", "commit_quarantine", "commit_target", "record"]),
+        ({Step.QUARANTINE}, ["stage_target", "adopt_quarantine", "commit_target", "record"]),
+        ({Step.TARGET}, ["adopt_target", "commit_quarantine", "record"]),
+        ({Step.QUARANTINE, Step.TARGET}, ["adopt_target", "adopt_quarantine", "record"]),
+        ({Step.LEDGER}, []),
+        (set(Step), []),
     ],
 )
-def test_only_what_is_missing_is_done_and_in_this_order(must_come_first, done, calls):
-    batch = ListBatch(verdict_must_come_first=must_come_first)
+def test_only_what_is_missing_is_done_and_in_this_order(done, calls):
+    batch = ListBatch()
     commit_batch(batch, frozenset(done))
     assert batch.calls == calls
 
 
-@given(DONE, st.booleans())
-def test_every_write_is_done_once_in_the_order_of_the_steps_and_the_ledger_last(done, must_come_first):
-    batch = ListBatch(verdict_must_come_first=must_come_first)
+@given(DONE)
+def test_every_write_is_done_once_in_the_order_of_the_steps_and_the_ledger_last(done):
+    batch = ListBatch()
     verdict = commit_batch(batch, done)
     if Step.LEDGER in done:
         assert (verdict, batch.calls) == (None, [])
@@ -100,26 +93,26 @@ def test_every_write_is_done_once_in_the_order_of_the_steps_and_the_ledger_last(
         assert batch.calls[-1] == "record"
 
 
-@given(st.integers(0, 4), st.booleans())
-def test_after_a_crash_anywhere_a_replay_does_the_rest_and_nothing_twice(crash_before, must_come_first):
-    first = ListBatch(verdict_must_come_first=must_come_first, crash_before=crash_before)
+@given(st.integers(0, 4))
+def test_after_a_crash_anywhere_a_replay_does_the_rest_and_nothing_twice(crash_before):
+    first = ListBatch(crash_before=crash_before)
     with suppress(CrashError):
         commit_batch(first, frozenset())
-    replay = ListBatch(verdict_must_come_first=must_come_first)
+    replay = ListBatch()
     commit_batch(replay, frozenset(first.written))
     assert first.written + replay.written == list(Step)
 
 
 def test_a_held_batch_writes_its_evidence_and_nothing_else():
-    batch = ListBatch(held_because=("too many", "too few"), verdict_must_come_first=True)
+    batch = ListBatch(held_because=("too many", "too few"))
     with pytest.raises(BatchHeldError, match="too many; too few"):
         commit_batch(batch, frozenset())
-    assert batch.calls == ["inspect", "record_held"]
+    assert batch.calls == ["stage_target", "discard_target", "record_held"]
 
 
 @given(DONE)
-def test_a_held_batch_never_writes_the_target(done):
-    batch = ListBatch(held_because=("too many",), verdict_must_come_first=True)
+def test_a_held_batch_never_commits_the_target(done):
+    batch = ListBatch(held_because=("too many",))
     try:
         commit_batch(batch, done)
     except BatchHeldError:
@@ -128,9 +121,9 @@ def test_a_held_batch_never_writes_the_target(done):
 
 
 def test_a_batch_that_was_let_through_is_finished_even_if_rules_would_hold_it_now():
-    batch = ListBatch(held_because=("too many",), verdict_must_come_first=True)
+    batch = ListBatch(held_because=("too many",))
     commit_batch(batch, frozenset({Step.TARGET}))
-    assert batch.calls == ["inspect", "adopt_target", "write_quarantine", "record"]
+    assert batch.calls == ["adopt_target", "commit_quarantine", "record"]
 
 
 def test_every_write_of_every_batch_has_an_identity_of_its_own():

@@ -48,17 +48,3 @@ def gate(*checks, above=None):
 def test_a_schema_check_looks_at_names_and_types_alone(type_, kwargs, success):
     (result,) = gate(check(type_, Scope.SCHEMA, **kwargs)).judge(EMPTY, EMPTY).results
     assert result.success is success
-
-
-@pytest.mark.parametrize(
-    ("checks", "above", "can_hold"),
-    [
-        ([], None, False),
-        ([OnFailure.EXPECT, OnFailure.DROP, OnFailure.QUARANTINE], None, False),
-        ([OnFailure.EXPECT, OnFailure.FAIL], None, True),
-        ([], 0.5, True),
-        ([], 0.0, True),
-    ],
-)
-def test_a_gate_can_hold_where_a_check_may_fail_the_batch_or_a_limit_is_set(checks, above, can_hold):
-    assert gate(*(check(on_failure=choice) for choice in checks), above=above).can_hold is can_hold

@@ -43,11 +43,6 @@ class Gate:
     gate_metrics: tuple[Column, ...]
     """To observe on annotated rows: rows, the dropped, the set apart, and two counts a row check."""
 
-    @property
-    def can_hold(self) -> bool:
-        """Whether some outcome would keep the batch from the target, so that the verdict must come first."""
-        return self.quality.halt_when is not None or any(c.on_failure is OnFailure.FAIL for c in self.checks)
-
     def judge(self, source: Row, gated: Row) -> Verdict:
         """The verdict on what was observed; pure."""
         return judge(self.checks, self.quality, source, gated, lambda check: holds_for_schema(check, self.schema))
