@@ -20,7 +20,8 @@ from pyspark.sql import SparkSession
 from jobs.pipeline.errors import EsclusaError, UnavailableError
 from jobs.pipeline.storage import local_path
 
-TABLE_WAIT_SECONDS = 600
+TABLE_WAIT_SECONDS = 60
+"""A commit takes well under a second; who holds a table for longer is paused."""
 _POLL_SECONDS = 0.01
 _THREADS: dict[str, threading.Lock] = {}
 """One for each file: record locks belong to a process, and closing the file anywhere in it would drop them."""
@@ -28,11 +29,10 @@ _THREADS: dict[str, threading.Lock] = {}
 
 @contextmanager
 def hold_table_for_spark(spark: SparkSession, path: str) -> Iterator[None]:
-    """Keep other writers of a local table out while Spark writes to it; without effect on other stores.
+    """Keep other writers of a local table out while Spark commits to it; without effect on other stores.
 
     Without it commits get lost: Delta looks whether a version is there and then renames, and on a local disk a rename
-    replaces what another process put there in between. Spark has no public way in between a write's job and its
-    commit, so the lock spans both. UnavailableError if it is not free for ten minutes.
+    replaces what another process put there in between. UnavailableError if the table is not free within a minute.
     """
     folder = local_path(path)
     if folder is None:

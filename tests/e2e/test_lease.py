@@ -22,30 +22,34 @@ ROW = "2013,1,1,517,515,2,830,819,11,UA,1545,N14228,EWR,IAH,227,1400,5,15,2013-0
 PATIENCE_SECONDS = 60
 
 SETUP = """
-import os, pathlib, signal, threading, time
-from jobs.pipeline import lease
+import contextlib, os, pathlib, signal, sys, threading, time
+from jobs.pipeline import delta, lease
 from jobs.pipeline.batch import SparkBatch
-original = SparkBatch.write_quarantine
 """
-PAUSE_ITSELF = """
-def write_quarantine(self, verdict):
+PAUSE_AT_TARGET = """
+original = SparkBatch.commit_target
+def commit_target(self):
     os.killpg(0, signal.SIGSTOP)
-    original(self, verdict)
-SparkBatch.write_quarantine = write_quarantine
+    original(self)
+SparkBatch.commit_target = commit_target
 """
-FREEZE_JVM_IN_ITS_WRITE_AND_DIE = """
-append = SparkBatch._append_passed
-def die(spark):
-    while not spark.sparkContext.statusTracker().getActiveJobsIds():
+FREEZE_THE_JVM_IN_ITS_COMMIT_AND_DIE = """
+original = delta.hold_table_for_spark
+def die_when_asked(asking):
+    while sys._current_frames()[asking].f_code.co_name != "readinto":  # the JVM has its request, and does not answer
         time.sleep(0.001)
-    jvm = spark._jvm.java.lang.ProcessHandle.current().pid()
-    pathlib.Path("jvm").write_text(str(jvm))
-    os.kill(jvm, signal.SIGSTOP)
     os.kill(os.getpid(), signal.SIGKILL)
-def append_passed(self, frames):
-    threading.Thread(target=die, args=(self.unparsed.sparkSession,)).start()
-    return append(self, frames)
-SparkBatch._append_passed = append_passed
+@contextlib.contextmanager
+def hold_table(spark, path):
+    with original(spark, path):
+        jvm = spark._jvm.java.lang.ProcessHandle.current().pid()
+        pathlib.Path("jvm").write_text(str(jvm))
+        os.kill(jvm, signal.SIGSTOP)
+        while pathlib.Path(f"/proc/{jvm}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+            time.sleep(0.001)
+        threading.Thread(target=die_when_asked, args=(threading.get_ident(),)).start()
+        yield
+delta.hold_table_for_spark = hold_table
 """
 SHORT_LEASE = """
 lease.EXPIRY_SECONDS, lease.RENEWAL_SECONDS = 4.0, 0.5
@@ -133,12 +137,15 @@ def ledger(bundle):
 
 
 def test_of_two_runs_started_at_once_one_works_even_if_it_is_paused_and_the_other_exits_5(bundle):
-    with driver(bundle, PAUSE_ITSELF) as one, driver(bundle, PAUSE_ITSELF) as other:
+    with (
+        driver(bundle, PAUSE_AT_TARGET) as one,
+        driver(bundle, PAUSE_AT_TARGET) as other,
+    ):
         wait_until(lambda: {one.poll(), other.poll()} == {None, 5})
         loser, winner = (one, other) if one.poll() is not None else (other, one)
         assert f"ALREADY_RUNNING: pipeline flights is held by another run (process {winner.pid}" in errors_of(loser)
         wait_until_stopped(winner)
-        assert (rows(bundle, "flights"), rows(bundle, "flights_quarantine")) == (1, 0)
+        assert (rows(bundle, "flights"), rows(bundle, "flights_quarantine")) == (0, 1)
         assert is_locked("flock", lease_folder(bundle) / "holder")
         assert is_locked("lockf", lease_folder(bundle) / "jvm")
         assert resume(winner) == 0, errors_of(winner)
@@ -147,9 +154,9 @@ def test_of_two_runs_started_at_once_one_works_even_if_it_is_paused_and_the_othe
 
 
 def test_paused_driver_commits_nothing_once_another_has_its_lease(bundle):
-    with driver(bundle, PAUSE_ITSELF) as paused:
+    with driver(bundle, PAUSE_AT_TARGET) as paused:
         wait_until_stopped(paused)
-        assert (rows(bundle, "flights"), rows(bundle, "flights_quarantine")) == (1, 0)
+        assert (rows(bundle, "flights"), rows(bundle, "flights_quarantine")) == (0, 1)
         shutil.rmtree(lease_folder(bundle))  # an operator who thinks it dead
         bundle.esclusa("run", "flights")
         assert state_of(paused.pid) == "T"
@@ -162,7 +169,7 @@ def test_paused_driver_commits_nothing_once_another_has_its_lease(bundle):
 
 def test_jvm_that_outlives_its_python_keeps_the_next_run_waiting_and_doubles_nothing(bundle):
     leases = lease_folder(bundle)
-    with driver(bundle, FREEZE_JVM_IN_ITS_WRITE_AND_DIE) as killed:
+    with driver(bundle, FREEZE_THE_JVM_IN_ITS_COMMIT_AND_DIE) as killed:
         assert killed.wait(PATIENCE_SECONDS) == -signal.SIGKILL
         jvm = int((bundle.folder / "jvm").read_text())
         wait_until(lambda: state_of(jvm) == "T")
@@ -171,6 +178,7 @@ def test_jvm_that_outlives_its_python_keeps_the_next_run_waiting_and_doubles_not
         with driver(bundle) as second:
             wait_until(lambda: is_locked("flock", leases / "holder"))
             assert is_locked("lockf", leases / "jvm")
+            assert is_locked("lockf", Path(bundle.table("flights")) / "_delta_log" / ".esclusa.lock")
             assert second.poll() is None
             assert ledger(bundle) == []
             os.kill(jvm, signal.SIGCONT)
@@ -186,9 +194,9 @@ def test_paused_driver_loses_a_lease_on_a_store_when_it_expires(bundle):
     text = target.read_text().replace("state: ${data}/state", "state: viewfs://store/state")
     assert "viewfs" in text
     target.write_text(f"{text}  spark.hadoop.fs.viewfs.mounttable.store.link./state: file://{bundle.folder}/store\n")
-    with driver(bundle, SHORT_LEASE, PAUSE_ITSELF) as paused:
+    with driver(bundle, SHORT_LEASE, PAUSE_AT_TARGET) as paused:
         wait_until_stopped(paused)
-        assert (rows(bundle, "flights"), rows(bundle, "flights_quarantine")) == (1, 0)
+        assert (rows(bundle, "flights"), rows(bundle, "flights_quarantine")) == (0, 1)
         with driver(bundle, SHORT_LEASE) as second:
             assert second.wait(PATIENCE_SECONDS) == 0, errors_of(second)
         [file] = (bundle.folder / "store" / "leases" / "flights").glob("lease.*")

@@ -1,0 +1,192 @@
+"""Writers of one local table: this process and its JVM, and a second driver with a JVM of its own."""
+
+import contextlib
+import json
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from deltalake import DeltaTable
+
+from jobs.pipeline import file_lock
+from jobs.pipeline.delta import SmallTable, TransactionId, stage_append
+from jobs.pipeline.errors import UnavailableError
+from jobs.pipeline.file_lock import hold_table_for_python, hold_table_for_spark
+
+SCHEMA = pa.schema([("writer", pa.string()), ("number", pa.int64())])
+RACES = """
+import io.delta.storage.HDFSLogStore;
+import java.io.File;
+import java.util.ArrayList;
+import java.util.Collections;
+import java.util.List;
+import org.apache.hadoop.conf.Configuration;
+import org.apache.hadoop.fs.Path;
+
+public class Races {
+  /** Returns when the other process has also come to this version. */
+  public static void meet(String folder, int version, String me, String other) throws Exception {
+    new File(folder, version + "." + me).createNewFile();
+    File theirs = new File(folder, version + "." + other);
+    while (!theirs.exists()) Thread.yield();
+  }
+  /** Commits a version with Delta's own log store; whether Delta says that it is ours. */
+  public static boolean commit(String folder, int version, String me, Configuration conf) throws Exception {
+    String name = String.format("%020d.json", new Object[] {Integer.valueOf(version)});
+    try {
+      Path file = new Path("file:" + folder + "/_delta_log/" + name);
+      new HDFSLogStore(conf).write(file, Collections.singletonList(me).iterator(), Boolean.FALSE, conf);
+      return true;
+    } catch (java.nio.file.FileAlreadyExistsException e) {
+      return false;
+    }
+  }
+  public static List race(String folder, int from, int until, String me, String other, Configuration conf) throws Exception {
+    List won = new ArrayList();
+    for (int version = from; version < until; version++) {
+      meet(folder, version, me, other);
+      if (commit(folder, version, me, conf)) won.add(Integer.valueOf(version));
+    }
+    return won;
+  }
+}
+"""
+SECOND_DRIVER = f"""
+import json, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import test_file_lock
+from jobs.pipeline.session import start_session
+spark = start_session("second", json.loads(sys.argv[1]))
+print("ready", flush=True)
+for line in sys.stdin:
+    name, *arguments = json.loads(line)
+    print(json.dumps(getattr(test_file_lock, name)(spark, *arguments)), flush=True)
+"""
+
+
+def races(spark):
+    jvm = spark._jvm
+    compiler = jvm.org.codehaus.janino.SimpleCompiler()
+    compiler.cook(RACES)
+    return compiler.getClassLoader().loadClass("Races")
+
+
+def call(spark, method, *arguments):
+    conf = spark._jsparkSession.sessionState().newHadoopConf()
+    values = [*arguments, conf] if method != "meet" else arguments
+    array = spark.sparkContext._gateway.new_array(spark._jvm.java.lang.Object, len(values))
+    for position, value in enumerate(values):
+        array[position] = value
+    [found] = [one for one in COMPILED.setdefault(id(spark), races(spark)).getMethods() if one.getName() == method]
+    return found.invoke(None, array)
+
+
+COMPILED = {}
+
+
+def race_without_lock(spark, folder, me, other, start, until):
+    return list(call(spark, "race", folder, start, until, me, other))
+
+
+def race_with_lock(spark, folder, me, other, start, until):
+    won = []
+    for version in range(start, until):
+        call(spark, "meet", folder, version, me, other)
+        with hold_table_for_spark(spark, folder):
+            if call(spark, "commit", folder, version, me):
+                won.append(version)
+    return won
+
+
+def append_by_turns(spark, folder, me, count):
+    """Commits by Spark and by delta-rs in turn, as target and quarantine get them."""
+    small = SmallTable(spark, folder, SCHEMA)
+    small.create()
+    for number in range(count):
+        table = pa.Table.from_pylist([{"writer": me, "number": number}], schema=SCHEMA)
+        if number % 2:
+            stage_append(spark.createDataFrame(table), folder, TransactionId(me, number)).commit()
+        else:
+            small.append(table.to_pylist(), TransactionId(me, number))
+    return count
+
+
+class SecondDriver:
+    def __init__(self, process):
+        self.process = process
+
+    def start(self, name, *arguments):
+        self.process.stdin.write(json.dumps([name, *arguments]) + "\n")
+        self.process.stdin.flush()
+
+    def result(self):
+        return json.loads(self.process.stdout.readline())
+
+
+@pytest.fixture(scope="module")
+def second(spark):
+    options = {key: spark.conf.get(key) for key in ("spark.driver.extraJavaOptions", "spark.sql.shuffle.partitions")}
+    options |= {"spark.master": "local[1]", "spark.databricks.delta.snapshotPartitions": "1"}
+    command = [sys.executable, "-c", SECOND_DRIVER, json.dumps(options)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "ready\n"
+        yield SecondDriver(process)
+        process.stdin.close()
+        assert process.wait(60) == 0
+
+
+def versions_that_two_won(spark, second, folder, race, start, until):
+    (folder / "_delta_log").mkdir(parents=True, exist_ok=True)
+    second.start(race.__name__, str(folder), "b", "a", start, until)
+    mine = race(spark, str(folder), "a", "b", start, until)
+    theirs = second.result()
+    assert set(mine) | set(theirs) == set(range(start, until))
+    return sorted(set(mine) & set(theirs))
+
+
+def test_without_the_lock_delta_loses_commits_and_with_it_none(spark, second, tmp_path):
+    tried, lost = 0, []
+    while not lost:
+        assert tried < 1000, "Delta's local log store excluded the other process 1000 times"
+        lost = versions_that_two_won(spark, second, tmp_path / "plain", race_without_lock, tried, tried + 25)
+        tried += 25
+    until = max(100, tried)
+    assert versions_that_two_won(spark, second, tmp_path / "locked", race_with_lock, 0, until) == []
+
+
+def test_two_drivers_append_to_one_table_and_nothing_is_lost(spark, second, tmp_path):
+    second.start("append_by_turns", str(tmp_path / "t"), "b", 10)
+    append_by_turns(spark, str(tmp_path / "t"), "a", 10)
+    assert second.result() == 10
+    table = DeltaTable(str(tmp_path / "t"))
+    assert table.version() == 20
+    found = sorted((row["writer"], row["number"]) for row in table.to_pyarrow_table().to_pylist())
+    assert found == [(writer, number) for writer in "ab" for number in range(10)]
+
+
+@pytest.mark.parametrize("inner", ["spark", "python"])
+def test_a_table_has_one_writer_among_the_threads_too(spark, tmp_path, monkeypatch, inner):
+    monkeypatch.setattr(file_lock, "TABLE_WAIT_SECONDS", 0.1)
+    (tmp_path / "_delta_log").mkdir()
+    folder = str(tmp_path)
+    hold = {"spark": lambda: hold_table_for_spark(spark, folder), "python": lambda: hold_table_for_python(folder)}
+    refused = []
+
+    def try_to_hold():
+        try:
+            with hold[inner]():
+                pass
+        except UnavailableError as error:
+            refused.append(error)
+
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(hold_table_for_spark(spark, folder))
+        thread = threading.Thread(target=try_to_hold)
+        thread.start()
+        thread.join()
+    assert len(refused) == 1
+    with hold[inner]():
+        pass
