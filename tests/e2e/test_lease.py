@@ -26,13 +26,16 @@ import contextlib, os, pathlib, signal, sys, threading, time
 from jobs.pipeline import delta, lease
 from jobs.pipeline.batch import SparkBatch
 """
-PAUSE_AT_TARGET = """
-original = SparkBatch.commit_target
-def commit_target(self):
-    os.killpg(0, signal.SIGSTOP)
-    original(self)
-SparkBatch.commit_target = commit_target
+PAUSE = """
+def pause_before(step):
+    original = getattr(SparkBatch, step)
+    def paused(self, *arguments):
+        os.killpg(0, signal.SIGSTOP)
+        original(self, *arguments)
+    setattr(SparkBatch, step, paused)
 """
+PAUSE_AT_TARGET = PAUSE + 'pause_before("commit_target")'
+PAUSE_AT_TARGET_AND_LEDGER = PAUSE_AT_TARGET + '; pause_before("record")'
 FREEZE_THE_JVM_IN_ITS_COMMIT_AND_DIE = """
 original = delta.hold_table_for_spark
 def die_when_asked(asking):
@@ -136,35 +139,31 @@ def ledger(bundle):
     return read_ledger(str(bundle.folder / "data" / "state" / "ledger" / "flights"))
 
 
-def test_of_two_runs_started_at_once_one_works_even_if_it_is_paused_and_the_other_exits_5(bundle):
-    with (
-        driver(bundle, PAUSE_AT_TARGET) as one,
-        driver(bundle, PAUSE_AT_TARGET) as other,
-    ):
+def test_paused_driver_keeps_its_lease_and_commits_nothing_once_another_has_it(bundle):
+    """Two runs start at once; the one that works is paused, goes on, is paused again, and then finds a third."""
+    script = PAUSE_AT_TARGET_AND_LEDGER
+    with driver(bundle, script) as one, driver(bundle, script) as other:
         wait_until(lambda: {one.poll(), other.poll()} == {None, 5})
-        loser, winner = (one, other) if one.poll() is not None else (other, one)
-        assert f"ALREADY_RUNNING: pipeline flights is held by another run (process {winner.pid}" in errors_of(loser)
-        wait_until_stopped(winner)
+        loser, paused = (one, other) if one.poll() is not None else (other, one)
+        assert f"ALREADY_RUNNING: pipeline flights is held by another run (process {paused.pid}" in errors_of(loser)
+        wait_until_stopped(paused)
         assert (rows(bundle, "flights"), rows(bundle, "flights_quarantine")) == (0, 1)
         assert is_locked("flock", lease_folder(bundle) / "holder")
         assert is_locked("lockf", lease_folder(bundle) / "jvm")
-        assert resume(winner) == 0, errors_of(winner)
-    assert_each_row_is_there_once(bundle)
-    assert len(ledger(bundle)) == 1
 
-
-def test_paused_driver_commits_nothing_once_another_has_its_lease(bundle):
-    with driver(bundle, PAUSE_AT_TARGET) as paused:
+        os.killpg(paused.pid, signal.SIGCONT)
+        wait_until(lambda: rows(bundle, "flights") == 1)
         wait_until_stopped(paused)
-        assert (rows(bundle, "flights"), rows(bundle, "flights_quarantine")) == (0, 1)
+        assert ledger(bundle) == []
         shutil.rmtree(lease_folder(bundle))  # an operator who thinks it dead
         bundle.esclusa("run", "flights")
+        [row] = ledger(bundle)
         assert state_of(paused.pid) == "T"
-        assert_each_row_is_there_once(bundle)
+
         assert resume(paused) == 5
-        assert "LEASE_LOST" in errors_of(paused)
+        assert "LEASE_LOST: lost the lease of pipeline flights" in errors_of(paused)
     assert_each_row_is_there_once(bundle)
-    assert len(ledger(bundle)) == 1
+    assert ledger(bundle) == [row]
 
 
 def test_jvm_that_outlives_its_python_keeps_the_next_run_waiting_and_doubles_nothing(bundle):
@@ -205,6 +204,6 @@ def test_paused_driver_loses_a_lease_on_a_store_when_it_expires(bundle):
         assert state_of(paused.pid) == "T"
         assert_each_row_is_there_once(bundle)
         assert resume(paused) == 5
-        assert "LEASE_LOST" in errors_of(paused)
+        assert "LEASE_LOST: lost the lease of pipeline flights" in errors_of(paused)
     assert_each_row_is_there_once(bundle)
     assert DeltaTable(str(bundle.folder / "store" / "ledger" / "flights")).to_pyarrow_table().num_rows == 1
