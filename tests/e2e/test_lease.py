@@ -31,6 +31,8 @@ def pause_before(step):
     original = getattr(SparkBatch, step)
     def paused(self, *arguments):
         os.killpg(0, signal.SIGSTOP)
+        while not pathlib.Path("go_on_" + step).exists():  # the signal does not stop all threads at once
+            time.sleep(0.01)
         original(self, *arguments)
     setattr(SparkBatch, step, paused)
 """
@@ -97,9 +99,9 @@ def wait_until_stopped(run):
     assert run.returncode is None, errors_of(run)
 
 
-def resume(run):
+def resume(run, bundle, step):
+    (bundle.folder / f"go_on_{step}").touch()
     os.killpg(run.pid, signal.SIGCONT)
-    return run.wait(PATIENCE_SECONDS)
 
 
 def errors_of(run):
@@ -151,7 +153,7 @@ def test_paused_driver_keeps_its_lease_and_commits_nothing_once_another_has_it(b
         assert is_locked("flock", lease_folder(bundle) / "holder")
         assert is_locked("lockf", lease_folder(bundle) / "jvm")
 
-        os.killpg(paused.pid, signal.SIGCONT)
+        resume(paused, bundle, "commit_target")
         wait_until(lambda: rows(bundle, "flights") == 1)
         wait_until_stopped(paused)
         assert ledger(bundle) == []
@@ -160,7 +162,8 @@ def test_paused_driver_keeps_its_lease_and_commits_nothing_once_another_has_it(b
         [row] = ledger(bundle)
         assert state_of(paused.pid) == "T"
 
-        assert resume(paused) == 5
+        resume(paused, bundle, "record")
+        assert paused.wait(PATIENCE_SECONDS) == 5
         assert "LEASE_LOST: lost the lease of pipeline flights" in errors_of(paused)
     assert_each_row_is_there_once(bundle)
     assert ledger(bundle) == [row]
@@ -203,7 +206,8 @@ def test_paused_driver_loses_a_lease_on_a_store_when_it_expires(bundle):
         assert file.name == "lease.2"
         assert state_of(paused.pid) == "T"
         assert_each_row_is_there_once(bundle)
-        assert resume(paused) == 5
+        resume(paused, bundle, "commit_target")
+        assert paused.wait(PATIENCE_SECONDS) == 5
         assert "LEASE_LOST: lost the lease of pipeline flights" in errors_of(paused)
     assert_each_row_is_there_once(bundle)
     assert DeltaTable(str(bundle.folder / "store" / "ledger" / "flights")).to_pyarrow_table().num_rows == 1
