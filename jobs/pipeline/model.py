@@ -69,7 +69,7 @@ FILE_OPTIONS: dict[FileFormat, frozenset[str]] = {
     FileFormat.CSV: _TEXT_OPTIONS
     | frozenset(
         "header sep delimiter quote escape comment nullValue emptyValue nanValue positiveInf negativeInf "
-        "ignoreLeadingWhiteSpace ignoreTrailingWhiteSpace multiLine maxColumns maxCharsPerColumn "
+        "ignoreLeadingWhiteSpace ignoreTrailingWhiteSpace multiLine maxColumns "
         "charToEscapeQuoteEscaping unescapedQuoteHandling".split()
     ),
     FileFormat.JSON: _TEXT_OPTIONS

@@ -17,7 +17,7 @@ HEAVY = {"pyspark", "py4j", "pyarrow", "pandas", "numpy", "deltalake", "delta", 
 LAYERS = {
     "words": [
         *["errors", "hints", "terminal", "yaml_text", "ddl", "storage", "columns", "record", "model"],
-        *["quality.strftime", "quality.conditions"],
+        *["quality.strftime", "quality.conditions", "sources.ranges"],
     ],
     "tools": [
         *["secret_text", "lock", "session", "sql_guard", "checkpoint", "delta", "sources.text_values"],
