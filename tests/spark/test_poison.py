@@ -326,3 +326,27 @@ def test_good_lines_beside_poison_are_unaffected(landing):
     good = {row["id"] for row in landing.target.values() if row["name"] == "good"}
     assert good == {1000 + index for index in range(len(CSV_CASES))}
     assert landing.ledger["rows_read"] == 2 * len(CSV_CASES)
+
+
+def test_batch_of_nothing_but_poison_goes_to_the_quarantine_whole(bench):
+    """P19; a limit on its share is `halt_when`."""
+    bench.define_files("csv", ddl="id INT, name STRING")
+    bench.write("landing/a.csv", b"".join(b"%d;x\n" % number for number in range(5_000)))
+    [batch] = bench.run()
+    assert (batch.rows_written, batch.verdict.rows_quarantined) == (0, 5_000)
+    assert {row["raw"] for row in bench.quarantine()} == {b"%d;x" % number for number in range(5_000)}
+
+
+def test_partition_values_stay_inside_the_table(bench):
+    """P20; Delta keeps an empty text in a partition column as NULL."""
+    values = ["", "..", "../x", "a/b", "a=b", "%2F", "a b", "ü", "{x}", "__HIVE_DEFAULT_PARTITION__", "x" * 200]
+    values += [f"v{number}" for number in range(20)]
+    sink = f"sink: {{type: delta, path: {bench.folder}/lake/p, partition_by: [name]}}"
+    bench.define_files("json", ddl="id INT, name STRING", rest=sink)
+    bench.write("landing/a.json", "".join(json.dumps({"id": 1, "name": value}) + "\n" for value in values))
+    bench.run()
+    found = [row.name for row in bench.spark.read.format("delta").load(f"{bench.folder}/lake/p").collect()]
+    lost_by_delta = {"", "__HIVE_DEFAULT_PARTITION__"}
+    assert sorted(filter(None, found)) == sorted(set(values) - lost_by_delta)
+    assert len(found) == len(values)
+    assert {entry.name for entry in (bench.folder / "lake").iterdir()} == {"p", "p_quarantine"}
