@@ -103,21 +103,25 @@ class _Search:
         """Identity of each failing row, and why it fails."""
         rows = self.parsed.where(F.col(MALFORMED).isNull()).select(self.identity.alias("id")).distinct().sort("id")
         identities = rows.toArrow()["id"]
-        yield from self._between(identities, 0, len(identities) - 1)
+        if len(identities):
+            yield from self._between(identities, 0, len(identities) - 1)
 
-    def _between(self, identities: pa.ChunkedArray, first: int, last: int) -> Iterator[tuple[int, str]]:
-        if first > last:
-            return
+    def _between(
+        self, identities: pa.ChunkedArray, first: int, last: int, *, must_fail: bool = False
+    ) -> Iterator[tuple[int, str]]:
         rows = self.parsed.where(self.identity.between(identities[first].as_py(), identities[last].as_py()))
-        reason = _failure(annotate_well_formed(rows, self.stages))
-        if reason is None:
+        reason = None if must_fail and first < last else _failure(annotate_well_formed(rows, self.stages))
+        if reason is None and (first == last or not must_fail):
             return
         if first == last:
             yield identities[first].as_py(), f"{self._failing_stage(rows)} failed: {reason}"
             return
         middle = (first + last) // 2
-        yield from self._between(identities, first, middle)
-        yield from self._between(identities, middle + 1, last)
+        has_found = False
+        for found in self._between(identities, first, middle):
+            has_found = True
+            yield found
+        yield from self._between(identities, middle + 1, last, must_fail=not has_found)
 
     def _failing_stage(self, rows: DataFrame) -> str:
         pipeline = self.stages.pipeline

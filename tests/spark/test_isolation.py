@@ -8,7 +8,7 @@ from jobs.pipeline import isolation
 from jobs.pipeline.errors import TransformError
 
 DDL = "id INT, name STRING, tags ARRAY<INT>"
-GOOD = [{"id": number, "name": str(number), "tags": [1, 2]} for number in range(1, 20)]
+GOOD = [{"id": number, "name": str(number), "tags": [1, 2]} for number in range(1, 9)]
 TRANSFORMS = """
 transforms:
   - sql: SELECT *, 100 / id AS share FROM input
@@ -28,7 +28,7 @@ def refuse_13(df):
 
 
 def land(bench, *bad):
-    records = [*GOOD[:10], *bad, *GOOD[10:]]
+    records = [*GOOD[:4], *bad, *GOOD[4:]]
     bench.write("landing/a.json", "".join(json.dumps(record) + "\n" for record in records))
 
 
