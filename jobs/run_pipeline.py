@@ -69,6 +69,8 @@ def _start(runs: "list[PipelineRun]", run: "PipelineRun", progress: "Progress") 
         progress.failed(run.pipeline, error)
         print_error(error)
         return error.exit_code
+    if run.skipped:
+        progress.skipped(run.pipeline, run.skipped)
     runs.append(run)
     return 0
 

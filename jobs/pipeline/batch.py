@@ -72,7 +72,7 @@ def build_frames(unparsed: DataFrame, stages: Stages) -> Frames:
     """
     source, gated = Observation(), Observation()
     observed = stages.parser(unparsed).observe(source, *stages.gate.source_metrics)
-    annotated = _annotate_well_formed(observed, stages)
+    annotated = annotate_well_formed(observed, stages)
     return Frames(annotated.observe(gated, *stages.gate.gate_metrics), source, gated)
 
 
@@ -81,11 +81,12 @@ def set_apart_rows(unparsed: DataFrame, stages: Stages, verdict: Verdict) -> Dat
     parsed = stages.parser(unparsed).observe(Observation(), F.count(F.lit(1)).alias("rows"))
     parts = [malformed_rows(parsed)] if verdict.malformed.count else []
     if verdict.unfit.count:
-        parts.append(unfit_rows(_annotate_well_formed(parsed, stages), stages.gate))
+        parts.append(unfit_rows(annotate_well_formed(parsed, stages), stages.gate))
     return reduce(DataFrame.unionByName, parts)
 
 
-def _annotate_well_formed(parsed: DataFrame, stages: Stages) -> DataFrame:
+def annotate_well_formed(parsed: DataFrame, stages: Stages) -> DataFrame:
+    """Lazily transform and annotate parsed rows, malformed ones left out."""
     well_formed = parsed.where(F.col(MALFORMED).isNull()).drop(MALFORMED)
     return annotate(apply_transforms(well_formed, stages.pipeline), stages.gate)
 
@@ -112,6 +113,11 @@ class SparkBatch:
     _target: Commit | None = None
     _quarantine: Commit | None = None
     _duration_ms: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def has_committed(self) -> bool:
+        """Whether this attempt has found or made a commit; what the batch comes to is then settled."""
+        return self._target is not None or self._quarantine is not None
 
     def stage_target(self) -> Verdict:
         """One job: it writes the good rows, and its scan counts every check and gathers the rows set apart."""

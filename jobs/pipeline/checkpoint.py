@@ -1,7 +1,9 @@
 """What Spark's checkpoint directory says, read only: the query's id, and the source range of a batch."""
 
 import json
+from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote
 
 from pyspark.sql import SparkSession
 
@@ -9,6 +11,24 @@ from jobs.pipeline.storage import exists, list_names, read_text
 
 _COMPACT_EVERY = 10
 """Spark's default of spark.sql.streaming.fileSource.log.compactInterval."""
+
+
+@dataclass(frozen=True, slots=True)
+class SeenFile:
+    """A file that a file source took: its URL, and the modification time it had then."""
+
+    path: str
+    modified_ms: int
+
+    @property
+    def plain_path(self) -> str:
+        """The path as Hadoop takes it, nothing escaped."""
+        return unquote(self.path)
+
+    @property
+    def path_of_record(self) -> str:
+        """The path as Spark writes it into `_metadata.file_path`."""
+        return self.path.replace("file:///", "file:/", 1)
 
 
 def read_query_id(spark: SparkSession, checkpoint: str) -> str | None:
@@ -21,18 +41,34 @@ def read_source_range(spark: SparkSession, checkpoint: str, batch_id: int) -> st
     """JSON of what batch `batch_id` covers: offsets from (exclusive start of the batch) and until, or its files."""
     end = _offsets(spark, checkpoint, batch_id)
     if set(end) == {"logOffset"}:
-        return json.dumps({"files": _files(spark, checkpoint, end["logOffset"])})
+        return json.dumps({"files": len(read_batch_files(spark, checkpoint, batch_id)) or None})
     start = _offsets(spark, checkpoint, batch_id - 1) if batch_id else None
     return json.dumps({"from": start, "until": end})
 
 
-def count_seen_files(spark: SparkSession, checkpoint: str) -> int:
-    """Files that a file source has taken so far, batch in flight included; 0 before the first start."""
+def read_batch_files(spark: SparkSession, checkpoint: str, batch_id: int) -> list[SeenFile]:
+    """Files of one of the last batches, in the order of the source's log; empty for other sources."""
+    last = _offsets(spark, checkpoint, batch_id).get("logOffset", -1)
+    first = _offsets(spark, checkpoint, batch_id - 1)["logOffset"] + 1 if batch_id and last >= 0 else 0
+    return [file for offset in range(first, last + 1) for file in _files(spark, checkpoint, offset)]
+
+
+def find_unfinished_batch(spark: SparkSession, checkpoint: str) -> int | None:
+    """The batch that is planned and not marked as done, which the next start replays; None if there is none."""
+    planned, done = (
+        max((int(name) for name in list_names(spark, f"{checkpoint}/{folder}") if name.isdigit()), default=-1)
+        for folder in ("offsets", "commits")
+    )
+    return planned if planned > done else None
+
+
+def read_seen_files(spark: SparkSession, checkpoint: str) -> list[SeenFile]:
+    """Files that a file source has taken so far, batch in flight included; empty before the first start."""
     names = list_names(spark, f"{checkpoint}/sources/0")
     compacted = [int(name.removesuffix(".compact")) for name in names if name.endswith(".compact")]
     newest = max(compacted, default=-1)
     logs = [name for name in names if name == f"{newest}.compact" or (name.isdigit() and int(name) > newest)]
-    return sum(len(read_text(spark, f"{checkpoint}/sources/0/{name}").splitlines()) - 1 for name in logs)
+    return [file for name in logs for file, _ in _entries(spark, f"{checkpoint}/sources/0/{name}")]
 
 
 def _offsets(spark: SparkSession, checkpoint: str, batch_id: int) -> dict[str, Any]:
@@ -41,11 +77,16 @@ def _offsets(spark: SparkSession, checkpoint: str, batch_id: int) -> dict[str, A
     return dict(json.loads(lines[2]))
 
 
-def _files(spark: SparkSession, checkpoint: str, log_offset: int) -> int | None:
+def _files(spark: SparkSession, checkpoint: str, log_offset: int) -> list[SeenFile]:
     path = f"{checkpoint}/sources/0/{log_offset}"
     if (log_offset + 1) % _COMPACT_EVERY == 0:
         path += ".compact"
     if not exists(spark, path):
-        return None
+        return []
+    return [file for file, offset in _entries(spark, path) if offset == log_offset]
+
+
+def _entries(spark: SparkSession, path: str) -> list[tuple[SeenFile, int]]:
+    """Files in one log of a file source, each with the offset that took it; line 1 is the log's version."""
     entries = [json.loads(line) for line in read_text(spark, path).splitlines()[1:]]
-    return sum(1 for entry in entries if entry["batchId"] == log_offset)
+    return [(SeenFile(entry["path"], entry["timestamp"]), entry["batchId"]) for entry in entries]

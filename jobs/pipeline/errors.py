@@ -1,5 +1,6 @@
 """The error tree: each failure has a stable code, an exit code, and says whether trying again can help."""
 
+import re
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -77,3 +78,22 @@ class ReconciliationError(EsclusaError):
 
     code = "ROWS_DO_NOT_ADD_UP"
     exit_code = 1
+
+
+class TransformError(EsclusaError):
+    """Too many rows of a batch cannot be computed: the fault is in a transform or check, not in the rows."""
+
+    code = "TRANSFORM_FAILS"
+    exit_code = 1
+
+
+def full_text(error: BaseException) -> str:
+    """A failure's message and, if it is one of Spark's, the JVM's trace of it with all causes."""
+    return f"{error}\n{getattr(error, '_stackTrace', None) or ''}"
+
+
+def root_cause(error: BaseException) -> str:
+    """The first cause in a failure of Spark, without the JVM's stack traces."""
+    text = full_text(error)
+    causes = re.findall(r"^Caused by: [\w.$]+: (.*)$", text, re.MULTILINE)
+    return str(causes[-1]) if causes else re.split(r"\n\s+at |\n+JVM stacktrace", str(error), maxsplit=1)[0].strip()

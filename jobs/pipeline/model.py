@@ -59,7 +59,7 @@ class FileFormat(StrEnum):
 
 
 _FILE_STREAM_OPTIONS = frozenset(
-    "maxFilesPerTrigger maxBytesPerTrigger latestFirst maxFileAge fileNameOnly cleanSource sourceArchiveDir "
+    "maxFilesPerTrigger maxBytesPerTrigger latestFirst cleanSource sourceArchiveDir "
     "retentionDuration recursiveFileLookup pathGlobFilter".split()
 )
 _TEXT_OPTIONS = _FILE_STREAM_OPTIONS | frozenset(
@@ -69,7 +69,7 @@ FILE_OPTIONS: dict[FileFormat, frozenset[str]] = {
     FileFormat.CSV: _TEXT_OPTIONS
     | frozenset(
         "header sep delimiter quote escape comment nullValue emptyValue nanValue positiveInf negativeInf "
-        "ignoreLeadingWhiteSpace ignoreTrailingWhiteSpace multiLine maxColumns maxCharsPerColumn "
+        "ignoreLeadingWhiteSpace ignoreTrailingWhiteSpace multiLine maxColumns "
         "charToEscapeQuoteEscaping unescapedQuoteHandling".split()
     ),
     FileFormat.JSON: _TEXT_OPTIONS
@@ -99,6 +99,8 @@ KAFKA_OPTIONS = frozenset(
 LOSS_SWITCHES = {
     "ignoreCorruptFiles": "it skips files that cannot be read, and their rows with them",
     "ignoreMissingFiles": "it skips files that vanished, and their rows with them",
+    "maxFileAge": "it skips files that land late, and their rows with them",
+    "fileNameOnly": "it skips a file if one of the same name was read from another directory",
     "failOnDataLoss": "set to false it skips records that the topic no longer holds",
     "mode": "Esclusa sets it: malformed records go to the quarantine",
     "columnNameOfCorruptRecord": "Esclusa sets it: malformed records go to the quarantine",

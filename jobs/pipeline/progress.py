@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Protocol
 
 from rich.console import Console
@@ -16,6 +16,7 @@ from rich.text import Text
 from jobs.pipeline.errors import EsclusaError
 from jobs.pipeline.ledger import BatchRecord
 from jobs.pipeline.model import Pipeline
+from jobs.pipeline.sources.file_faults import SkippedFile
 from jobs.pipeline.summary import RunSummary, print_summary
 from jobs.pipeline.terminal import open_console
 
@@ -28,6 +29,9 @@ class Progress(Protocol):
 
     def begin(self, pipeline: Pipeline) -> None:
         """A pipeline is about to start."""
+
+    def skipped(self, pipeline: Pipeline, files: list[SkippedFile]) -> None:
+        """Landed files that the run does not read; told once, after the start, if there are any."""
 
     def batch(self, record: BatchRecord) -> None:
         """A batch is in the ledger."""
@@ -69,6 +73,10 @@ class JsonProgress:
         """`start` event."""
         self._write({"event": "start", "pipeline": pipeline.name})
 
+    def skipped(self, pipeline: Pipeline, files: list[SkippedFile]) -> None:
+        """`skipped` event: paths and reasons."""
+        self._write({"event": "skipped", "pipeline": pipeline.name, "files": [asdict(file) for file in files]})
+
     def batch(self, record: BatchRecord) -> None:
         """`batch` event: the ledger's row without the per-check details of checks that passed."""
         row = record.as_row()
@@ -104,6 +112,10 @@ class LiveProgress:
         """Adds the pipeline's line."""
         self.summaries[pipeline.name] = RunSummary(pipeline, started=time.monotonic())
         self._draw()
+
+    def skipped(self, pipeline: Pipeline, files: list[SkippedFile]) -> None:
+        """Shown in the summary."""
+        self.summaries[pipeline.name].skipped = files
 
     def batch(self, record: BatchRecord) -> None:
         """Updates the pipeline's line."""

@@ -71,4 +71,8 @@ def _source(source: dict[str, Any]) -> dict[str, Any]:
 
 
 def _instant(text: str | None) -> datetime | None:
-    return None if text is None else datetime.fromisoformat(text).astimezone(UTC)
+    """NULL for a time that Python cannot hold: a producer may have stamped its record with any number."""
+    try:
+        return None if text is None else datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None

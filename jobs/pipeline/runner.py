@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -15,7 +14,13 @@ from pyspark.sql.streaming.query import StreamingQuery
 
 from jobs.pipeline import ledger, quarantine
 from jobs.pipeline.batch import PreparedPipeline, SparkBatch, Stages
-from jobs.pipeline.checkpoint import count_seen_files, read_query_id, read_source_range
+from jobs.pipeline.checkpoint import (
+    find_unfinished_batch,
+    read_batch_files,
+    read_query_id,
+    read_seen_files,
+    read_source_range,
+)
 from jobs.pipeline.columns import quote
 from jobs.pipeline.commit import Step, commit_batch, transaction
 from jobs.pipeline.delta import SmallTable, last_transaction
@@ -25,15 +30,18 @@ from jobs.pipeline.errors import (
     EsclusaError,
     StateMismatchError,
     UnavailableError,
+    root_cause,
 )
+from jobs.pipeline.isolation import isolate_corrupt_files, isolate_failing_rows
 from jobs.pipeline.lease import Lease, hold_lease
 from jobs.pipeline.ledger import BatchRecord
-from jobs.pipeline.model import Pipeline
+from jobs.pipeline.model import FilesSource, Pipeline
 from jobs.pipeline.quality.binding import find_problems
 from jobs.pipeline.quality.gate import compile_gate, data_columns
 from jobs.pipeline.record import MALFORMED
 from jobs.pipeline.sinks import ensure_target
-from jobs.pipeline.sources.source import compile_parser, count_files, open_stream
+from jobs.pipeline.sources.file_faults import SkippedFile, find_skipped, has_glob_signs, require_files
+from jobs.pipeline.sources.source import compile_parser, count_files, open_files, open_stream
 from jobs.pipeline.transforms import apply_transforms, vet_transforms
 
 POLL_SECONDS = 1
@@ -94,6 +102,8 @@ class PipelineRun:
     pipeline: Pipeline
     report: Report
     query: StreamingQuery | None = None
+    skipped: list[SkippedFile] = field(default_factory=list)
+    """Landed files that this run does not read; known once it has started."""
     _stop: threading.Event = field(default_factory=threading.Event)
     _in_flight: threading.Lock = field(default_factory=threading.Lock)
     _failure: BaseException | None = None
@@ -121,6 +131,7 @@ class PipelineRun:
         writer = unparsed.writeStream.queryName(self.pipeline.name).option(
             "checkpointLocation", self.pipeline.checkpoint
         )
+        self._look_at_landed_files()
         trigger = self.pipeline.spec.trigger
         if trigger.available_now:
             self._files_at_start = count_files(self.spark, self.pipeline)
@@ -128,6 +139,15 @@ class PipelineRun:
         else:
             writer = writer.trigger(processingTime=str(trigger.processing_time))
         self.query = writer.foreachBatch(self._run_batch).start()
+
+    def _look_at_landed_files(self) -> None:
+        source, checkpoint = self.pipeline.spec.source, self.pipeline.checkpoint
+        if not isinstance(source, FilesSource):
+            return
+        unfinished = find_unfinished_batch(self.spark, checkpoint)
+        if unfinished is not None:
+            require_files(self.spark, read_batch_files(self.spark, checkpoint, unfinished), unfinished)
+        self.skipped = find_skipped(source, read_seen_files(self.spark, checkpoint))
 
     def wait(self) -> None:
         """Wait until the query has ended; raises the failure that ended it, as an EsclusaError where it is known."""
@@ -176,6 +196,7 @@ class PipelineRun:
         is_first = self._last_batch < 0
         done = steps_done(unparsed.sparkSession, prepared, batch_id) if is_first else frozenset()
         source_range = read_source_range(unparsed.sparkSession, self.pipeline.checkpoint, batch_id)
+        unparsed = self._with_names_taken_literally(unparsed, batch_id)
         batch = SparkBatch(
             prepared,
             unparsed,
@@ -183,12 +204,16 @@ class PipelineRun:
             source_range=source_range,
             lag=self._lag(source_range),
         )
-        try:
-            commit_batch(batch, done)
-        finally:
-            if batch.finished:
-                self.report(batch.finished)
+        _commit_without_poison(batch, done, self.report)
         self._last_batch = batch_id
+
+    def _with_names_taken_literally(self, unparsed: DataFrame, batch_id: int) -> DataFrame:
+        if not isinstance(self.pipeline.spec.source, FilesSource):
+            return unparsed
+        files = read_batch_files(unparsed.sparkSession, self.pipeline.checkpoint, batch_id)
+        if not has_glob_signs(files):
+            return unparsed
+        return open_files(unparsed.sparkSession, self.pipeline, [file.plain_path for file in files])
 
     def _with_query_id(self, spark: SparkSession) -> PreparedPipeline:
         assert self._prepared is not None  # noqa: S101 - batches follow start
@@ -209,10 +234,35 @@ class PipelineRun:
     def _files_left(self, listed: int, source_range: str) -> int:
         """The first batch counts what the checkpoint has seen, itself included; later ones add their own files."""
         if self._files_seen is None:
-            self._files_seen = count_seen_files(self.spark, self.pipeline.checkpoint)
+            self._files_seen = len(read_seen_files(self.spark, self.pipeline.checkpoint))
         else:
             self._files_seen += json.loads(source_range)["files"] or 0
         return max(0, listed - self._files_seen)
+
+
+def _commit_without_poison(batch: SparkBatch, done: frozenset[Step], report: Report) -> None:
+    """Commit a batch; what makes it fail is looked for, once of each kind, and set apart, and the batch tried again."""
+    remedies = [isolate_corrupt_files, isolate_failing_rows]
+    while True:
+        try:
+            _commit_and_report(batch, done, report)
+        except Exception as error:
+            mended = None
+            while mended is None and remedies and not batch.has_committed:
+                mended = remedies.pop(0)(batch, error)
+            if mended is None:
+                raise
+            batch = mended
+        else:
+            return
+
+
+def _commit_and_report(batch: SparkBatch, done: frozenset[Step], report: Report) -> None:
+    try:
+        commit_batch(batch, done)
+    finally:
+        if batch.finished:
+            report(batch.finished)
 
 
 def lag_of(progress: dict[str, Any]) -> int | None:
@@ -270,11 +320,5 @@ def classify(error: BaseException) -> BaseException:
     text = str(error)
     for markers, kind in ((_BUSY, AlreadyRunningError), (_STATE, StateMismatchError), (_UNAVAILABLE, UnavailableError)):
         if any(marker in text for marker in markers):
-            return kind(_cause(text))
-    return EsclusaError(_cause(text))
-
-
-def _cause(text: str) -> str:
-    """The root cause in a message of Spark, without the JVM's stack traces."""
-    causes = re.findall(r"^Caused by: [\w.$]+: (.*)$", text, re.MULTILINE)
-    return str(causes[-1]) if causes else re.split(r"\n\s+at |\n+JVM stacktrace", text, maxsplit=1)[0].strip()
+            return kind(root_cause(error))
+    return EsclusaError(root_cause(error))

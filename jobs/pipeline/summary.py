@@ -12,9 +12,11 @@ from rich.table import Table
 
 from jobs.pipeline.ledger import BatchRecord, Status
 from jobs.pipeline.model import Pipeline
+from jobs.pipeline.sources.file_faults import SkippedFile
 
 EXAMPLES_SHOWN = 2
 _RAW_SHOWN = 110
+_SKIPPED_SHOWN = 5
 
 
 @dataclass(slots=True)
@@ -34,6 +36,7 @@ class RunSummary:
     unexpected: Counter[str] = field(default_factory=Counter)
     dispositions: dict[str, str] = field(default_factory=dict)
     failed_batches: Counter[str] = field(default_factory=Counter)
+    skipped: list[SkippedFile] = field(default_factory=list)
     examples: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
 
     def add(self, record: BatchRecord) -> None:
@@ -80,6 +83,7 @@ class RunSummary:
 def print_summary(console: Console, summary: RunSummary) -> None:
     """Counts, every check that found something with examples, and where the tables are."""
     name = summary.pipeline.name
+    _print_skipped(console, summary.skipped)
     if not summary.batches:
         console.print(f"[bold]{name}[/]: {'nothing new' if summary.state == 'caught up' else summary.state}")
         return
@@ -92,6 +96,13 @@ def print_summary(console: Console, summary: RunSummary) -> None:
     console.print(f"  table       {summary.pipeline.spec.sink.path}", soft_wrap=True)
     console.print(f"  quarantine  {summary.pipeline.quarantine_path}", soft_wrap=True)
     console.print(f"  ledger      {summary.pipeline.ledger_path}", soft_wrap=True)
+
+
+def _print_skipped(console: Console, files: list[SkippedFile]) -> None:
+    for file in files[:_SKIPPED_SHOWN]:
+        console.print(f"  skipped     {escape(printable(file.path))}: {file.reason}", soft_wrap=True)
+    if len(files) > _SKIPPED_SHOWN:
+        console.print(f"  skipped     {len(files) - _SKIPPED_SHOWN:,} more files")
 
 
 def _print_checks(console: Console, summary: RunSummary) -> None:
@@ -113,4 +124,9 @@ def shown_raw(example: dict[str, Any]) -> str:
     """A gathered row's raw record as one printable line, cut to length: data must not move the cursor."""
     raw = base64.b64decode(example.get("raw") or "").decode("utf-8", "replace")
     text = raw if len(raw) <= _RAW_SHOWN else raw[:_RAW_SHOWN] + "…"
+    return printable(text)
+
+
+def printable(text: str) -> str:
+    """Text that cannot move the cursor."""
     return "".join(character if character.isprintable() else "\ufffd" for character in text)

@@ -82,6 +82,12 @@ class Workbench:
         return read_ledger(str(self.folder / "state/ledger/p"))
 
 
+@pytest.fixture(scope="session")
+def new_bench(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Workbench]:
+    """For fixtures that several tests share."""
+    return lambda: Workbench(spark, tmp_path_factory.mktemp("bench"))
+
+
 @pytest.fixture
 def bench(spark: SparkSession, tmp_path: Path) -> Workbench:
     return Workbench(spark, tmp_path)

@@ -2,8 +2,6 @@ import json
 
 import pytest
 
-from jobs.pipeline.errors import StateMismatchError
-
 CSV = "{header: true}"
 SPARK_NAMES = {"avro": "org.apache.spark.sql.avro.AvroFileFormat"}
 CSV_REASON = "not 2 columns, or a column does not fit its type"
@@ -73,12 +71,15 @@ def test_header_is_no_row_however_it_is_written(bench, header):
 
 
 @pytest.mark.parametrize("header", ["name,id", '"name","id"', "\ufeffname,id"])
-def test_header_in_another_order_stops_the_run_before_values_land_in_wrong_columns(bench, header):
+def test_file_with_its_header_in_another_order_is_set_apart_whole(bench, header):
     bench.define_files("csv", CSV, ddl="id STRING, name STRING")
     bench.write("landing/a.csv", header + "\na,1\n")
-    with pytest.raises(StateMismatchError, match="HEADER_DIFFERS"):
-        bench.run()
-    assert bench.target() == []
+    bench.write("landing/b.csv", "id,name\n2,b\n")
+    bench.run()
+    assert [row["id"] for row in bench.target()] == ["2"]
+    [row] = bench.quarantine()
+    assert row["source"]["path"].endswith("/a.csv")
+    assert "a header has another order than the schema" in row["_errors"][0]["message"]
 
 
 def test_csv_options_mean_what_they_mean_to_spark(bench):

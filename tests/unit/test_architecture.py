@@ -17,7 +17,7 @@ HEAVY = {"pyspark", "py4j", "pyarrow", "pandas", "numpy", "deltalake", "delta", 
 LAYERS = {
     "words": [
         *["errors", "hints", "terminal", "yaml_text", "ddl", "storage", "columns", "record", "model"],
-        *["quality.strftime", "quality.conditions"],
+        *["quality.strftime", "quality.conditions", "sources.ranges"],
     ],
     "locks": ["file_lock"],
     "tools": [
@@ -25,19 +25,20 @@ LAYERS = {
         "quality.parameters",
     ],
     "parts of a stage": [
-        *["variables", "conf_messages", "sources.files", "sources.kafka"],
+        *["variables", "conf_messages", "sources.files", "sources.kafka", "sources.file_faults"],
         *["quality.suite", "quality.expectations", "quality.verdict"],
     ],
     "stages": ["conf", "sources.source", "transforms", "quality.binding", "quality.gate", "quarantine", "sinks"],
     "protocol": ["commit", "ledger", "entrypoint"],
     "accounts of a batch": ["summary", "status", "batch"],
+    "second looks at a batch": ["isolation"],
     "accounts of a run": ["progress", "runner"],
     "accounts of no run": ["plan"],
 }
 
 # What comes after what is for batch, runner and plan to know; a stage does not know the others.
 STAGES = ["sources", "transforms", "quality", "quarantine", "sinks"]
-WIRING = {"batch", "runner", "plan"}
+WIRING = {"batch", "isolation", "runner", "plan"}
 
 # Nothing above these needs a JVM, Arrow or Great Expectations: check, --help and DAG parsing rest on them.
 LIGHT = [
@@ -131,7 +132,7 @@ def test_a_stage_does_not_know_the_other_stages(stage):
     assert known == set()
 
 
-def test_only_batch_runner_and_plan_know_more_than_one_stage():
+def test_only_the_wiring_knows_more_than_one_stage():
     def stages_known_to(name):
         found = [other.split(".")[1] for other in own_imports(f"pipeline.{name}") if other.startswith("pipeline.")]
         return set(found) & set(STAGES)

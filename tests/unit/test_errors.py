@@ -12,6 +12,7 @@ STABLE = {
     "LeaseLostError": ("LEASE_LOST", 5, False),
     "StateMismatchError": ("STATE_MISMATCH", 6, False),
     "ReconciliationError": ("ROWS_DO_NOT_ADD_UP", 1, False),
+    "TransformError": ("TRANSFORM_FAILS", 1, False),
 }
 
 

@@ -13,18 +13,19 @@ from jobs.pipeline.columns import column_list, quote, read_ddl
 from jobs.pipeline.errors import UnavailableError
 from jobs.pipeline.model import FileFormat, FilesSource
 from jobs.pipeline.record import MALFORMED, RECORD
-from jobs.pipeline.sources.text_values import CORRUPT, Parser, compile_csv, compile_json, first_reason
+from jobs.pipeline.sources.text_values import CORRUPT, Parser, compile_csv, compile_json, first_reason, has_nul_byte
 from jobs.pipeline.storage import matches
 
 _STREAM_ONLY = frozenset(
-    "maxFilesPerTrigger maxBytesPerTrigger latestFirst maxFileAge fileNameOnly cleanSource sourceArchiveDir "
-    "retentionDuration".split()
+    "maxFilesPerTrigger maxBytesPerTrigger latestFirst cleanSource sourceArchiveDir retentionDuration".split()
 )
 _LISTING = _STREAM_ONLY | {"recursiveFileLookup", "pathGlobFilter", "lineSep"}
 _WITH_CORRUPT_COLUMN = frozenset({FileFormat.CSV, FileFormat.JSON, FileFormat.XML})
 # Spark's Avro reader ships with PySpark, its short name only with a jar of its own.
 _SPARK_NAMES = {FileFormat.AVRO: "org.apache.spark.sql.avro.AvroFileFormat"}
 _META = "_esclusa_file"
+_NEVER = "36500d"
+"""As `maxFileAge`: Spark would pass over a file that lands with an older time than what it has read."""
 HEADER_DIFFERS = "HEADER_DIFFERS"
 """Stands in the error of a file whose header does not fit the schema."""
 _LINE = "value"
@@ -33,7 +34,7 @@ _LINE = "value"
 def open_stream(spark: SparkSession, source: FilesSource, ddl: str | None) -> DataFrame:
     """New files under the path, each once: lines of text, or the format's own columns, plus file coordinates."""
     _require_path(spark, source.path)
-    return _open(spark.readStream.options(**_reader_options(source)), spark, source, ddl)
+    return _open(spark.readStream.options(**_reader_options(source), maxFileAge=_NEVER), spark, source, ddl)
 
 
 def open_sample(spark: SparkSession, source: FilesSource, ddl: str | None) -> DataFrame:
@@ -41,6 +42,13 @@ def open_sample(spark: SparkSession, source: FilesSource, ddl: str | None) -> Da
     _require_path(spark, source.path)
     options = {key: value for key, value in _reader_options(source).items() if key not in _STREAM_ONLY}
     return _open(spark.read.options(**options), spark, source, ddl)
+
+
+def open_files(spark: SparkSession, source: FilesSource, ddl: str | None, paths: list[str]) -> DataFrame:
+    """These files, as a static frame of the same columns; names are taken literally."""
+    options = {key: value for key, value in _reader_options(source).items() if key not in _STREAM_ONLY}
+    literally = {"__globPaths__": "false", "recursiveFileLookup": "true"}
+    return _open(spark.read.options(**options | literally), spark, source, ddl, paths)
 
 
 def count_files(spark: SparkSession, source: FilesSource) -> int:
@@ -59,7 +67,7 @@ def compile_parser(columns: list[str], source: FilesSource, ddl: str | None) -> 
     line = F.col(_LINE)
     record = _record(line.cast("binary").alias("raw"))
     if source.format is FileFormat.TEXT:
-        reason = first_reason(("not valid UTF-8", ~F.is_valid_utf8(line))).alias(MALFORMED)
+        reason = first_reason(("not valid UTF-8", ~F.is_valid_utf8(line)), has_nul_byte(line)).alias(MALFORMED)
         return lambda unparsed: unparsed.select(record, reason, line)
     schema = read_ddl(ddl or "")
     options = {key: value for key, value in source.options.items() if key not in _LISTING}
@@ -85,12 +93,17 @@ def _reader_options(source: FilesSource) -> dict[str, str]:
 
 
 def _open(
-    reader: DataFrameReader | DataStreamReader, spark: SparkSession, source: FilesSource, ddl: str | None
+    reader: DataFrameReader | DataStreamReader,
+    spark: SparkSession,
+    source: FilesSource,
+    ddl: str | None,
+    paths: list[str] | None = None,
 ) -> DataFrame:
     if source.is_line_based:
-        rows = reader.format("text").load(source.path)
+        reader = reader.format("text")
     else:
-        rows = reader.format(_spark_name(source)).schema(_columns_on_disk(spark, source, ddl)).load(source.path)
+        reader = reader.format(_spark_name(source)).schema(_columns_on_disk(spark, source, ddl))
+    rows = reader.load(paths or source.path)  # type: ignore[arg-type] # only a static reader is given paths
     file = F.struct(
         F.col("_metadata.file_path").alias("path"),
         F.col("_metadata.file_modification_time").alias("modified_at"),

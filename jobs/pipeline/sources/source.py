@@ -20,6 +20,15 @@ def open_stream(spark: SparkSession, pipeline: Pipeline) -> DataFrame:
             assert_never(never)
 
 
+def open_files(spark: SparkSession, pipeline: Pipeline, paths: list[str]) -> DataFrame:
+    """Static DataFrame of the unparsed rows of these files; for file sources only."""
+    source = pipeline.spec.source
+    if not isinstance(source, FilesSource):
+        message = f"{source.type} holds no files"
+        raise TypeError(message)
+    return files.open_files(spark, source, pipeline.schema_ddl, paths)
+
+
 def count_files(spark: SparkSession, pipeline: Pipeline) -> int | None:
     """Files that the source lists now; None for a source that is no directory."""
     source = pipeline.spec.source

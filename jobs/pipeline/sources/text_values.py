@@ -1,18 +1,29 @@
 """Text of one record -> typed columns plus the reason why it is malformed. Shared by files and Kafka."""
 
-from collections.abc import Callable, Iterator
+import re
+import secrets
+from collections.abc import Callable
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql.types import DoubleType, FloatType, StructType
+from pyspark.sql.types import DecimalType, StructType
 
 from jobs.pipeline.columns import column_list
 from jobs.pipeline.record import MALFORMED, RECORD
+from jobs.pipeline.sources.ranges import leaf_test, narrowed_bytes, out_of_range
 
 CORRUPT = "_esclusa_corrupt"
 _PARSED = "_esclusa_parsed"
 _VALUE = "_esclusa_value"
 _OPTIONS = {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": CORRUPT}
+_NOT_JSON = "not valid JSON, or a field does not fit its type"
+_MOST_CSV_COLUMNS = "20480"
+"""Spark's default of `maxColumns`."""
+_DECIMAL_TYPE = re.compile(r"\bdecimal\(\d+,\d+\)")
+_LONG_EXPONENT = r"[0-9.][eE][+-]?[0-9]{5}"
+_LONE_SURROGATE = (
+    r"\\u[dD][89aAbB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89aAbB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+)
 
 
 Parser = Callable[[DataFrame], DataFrame]
@@ -25,22 +36,33 @@ A parser holds Columns that are built once a run, for building them costs more t
 def compile_json(record: Column, raw: Column, schema: StructType, options: dict[str, str]) -> Parser:
     """Parser of one JSON object a record; `record` is the `_record` struct, `raw` the bytes.
 
-    The text is parsed inside `{"v":[…]}`: Spark's parser stops at the end of the first value, and what stands
-    behind it would be lost without a word.
+    The text is parsed inside `{"K":[…,{"K":true}]}`: Spark's parser stops at the end of the first value, and what
+    stands behind it would be lost without a word. K is random, so that no text can close the frame by itself.
     """
-    wrapped = F.concat(F.lit('{"v":['), raw.cast("string"), F.lit("]}"))
-    ddl = f"v array<{schema.simpleString()}>, {CORRUPT} string"
-    values, value, text = F.col(f"{_PARSED}.v"), F.col(_VALUE), F.col(f"{RECORD}.raw").cast("string")
+    key = f"_esclusa_{secrets.token_hex(4)}"
+    framed = F.concat(F.lit(f'{{"{key}":['), raw.cast("string"), F.lit(f',{{"{key}":true}}]}}'))
+    head, tail = f"{key} array<struct<{key}: boolean, ", f">>, {CORRUPT} string"
+    columns, parsing = column_list(schema), {**options, **_OPTIONS}
+
+    def as_text() -> Column:
+        return F.from_json(framed, head + _DECIMAL_TYPE.sub("string", columns) + tail, parsing)[key][0]
+
+    values, value, text = F.col(f"{_PARSED}.{key}"), F.col(_VALUE), F.col(f"{RECORD}.raw").cast("string")
+    is_corrupt = F.col(f"{_PARSED}.{CORRUPT}").isNotNull()
     reason = first_reason(
         ("null value (tombstone)", text.isNull()),
         ("not valid UTF-8", ~F.is_valid_utf8(text)),
-        ("not valid JSON, or a field does not fit its type", F.col(f"{_PARSED}.{CORRUPT}").isNotNull()),
-        ("empty value", F.size(values) == 0),
-        ("more than one JSON value in one record", F.size(values) > 1),
+        ("empty value", is_corrupt & text.rlike(r"^\s*$")),
+        (_NOT_JSON, is_corrupt),
+        ("more than one JSON value in one record", F.size(values) > 2),  # noqa: PLR2004 - the value and the frame's end
+        (_NOT_JSON, ~F.coalesce(F.get(values, F.lit(1))[key], F.lit(False))),
         ("JSON null, not an object", value.isNull()),
-        *_overflow(value, schema, text),
+        ("half of a surrogate pair", _has_lone_surrogate(text)),
+        *out_of_range(value, schema, text),
+        *narrowed_bytes(value, schema, text),
     )
-    first = (record, F.from_json(wrapped, ddl, {**options, **_OPTIONS}).alias(_PARSED))
+    parsed = F.from_json(_unless_endless(framed, schema, as_text), head + columns + tail, parsing)
+    first = (record, parsed.alias(_PARSED))
     second = (F.col(RECORD), F.col(_PARSED), F.get(values, F.lit(0)).alias(_VALUE))
     third = (F.col(RECORD), reason.alias(MALFORMED), *_fields(schema))
     return lambda unparsed: unparsed.select(*first).select(*second).select(*third)
@@ -48,15 +70,22 @@ def compile_json(record: Column, raw: Column, schema: StructType, options: dict[
 
 def compile_csv(record: Column, line: Column, schema: StructType, options: dict[str, str]) -> Parser:
     """Parser of one CSV line a record; `record` is the `_record` struct, `line` the text."""
-    ddl = f"{column_list(schema)}, {CORRUPT} string"
+    columns, parsing = column_list(schema), {**options, **_OPTIONS}
+
+    def as_text() -> Column:
+        return F.from_csv(line, F.lit(_DECIMAL_TYPE.sub("string", columns)), parsing)
+
     value, text = F.col(_VALUE), F.col(f"{RECORD}.raw").cast("string")
     reason = first_reason(
         ("not valid UTF-8", ~F.is_valid_utf8(text)),
+        has_nul_byte(text),
         (f"not {len(schema)} columns, or a column does not fit its type", value[CORRUPT].isNotNull() | value.isNull()),
         ("unbalanced quotes", _has_open_quote(text, options)),
-        *_overflow(value, schema, text),
+        *out_of_range(value, schema, text),
     )
-    first = (record, F.from_csv(line, F.lit(ddl), {**options, **_OPTIONS}).alias(_VALUE))
+    parsable = F.when(~_has_too_many_columns(line, options), _unless_endless(line, schema, as_text))
+    parsed = F.from_csv(parsable, F.lit(f"{columns}, {CORRUPT} string"), parsing)
+    first = (record, parsed.alias(_VALUE))
     second = (F.col(RECORD), reason.alias(MALFORMED), *_fields(schema))
     return lambda unparsed: unparsed.select(*first).select(*second)
 
@@ -69,16 +98,47 @@ def first_reason(*reasons: tuple[str, Column]) -> Column:
     return result
 
 
+def has_nul_byte(text: Column) -> tuple[str, Column]:
+    """The reason for text with a NUL: UTF-16 that was taken for UTF-8, or the hole that a crash left in a file."""
+    return "NUL byte in text", text.contains("\0")
+
+
 def _fields(schema: StructType) -> list[Column]:
     return [F.col(_VALUE)[field.name].alias(field.name) for field in schema.fields]
 
 
-def _overflow(value: Column, schema: StructType, text: Column) -> Iterator[tuple[str, Column]]:
-    """A number such as 1e999 became Infinity, which the text does not say."""
-    for field in schema.fields:
-        if isinstance(field.dataType, FloatType | DoubleType):
-            is_infinite = F.abs(value[field.name]) == F.lit(float("inf"))
-            yield f"{field.name}: number out of range", is_infinite & ~F.lower(text).contains("inf")
+def _unless_endless(text: Column, schema: StructType, as_text: Callable[[], Column]) -> Column:
+    """The text, or NULL where a DECIMAL such as 1e30000000 would keep Spark's parser busy for minutes.
+
+    `as_text` parses the same text with text for decimals; it runs for the few rows that have such an exponent
+    anywhere, perhaps in a column where it means nothing.
+    """
+    is_endless = leaf_test(schema, lambda type_: _is_endless if isinstance(type_, DecimalType) else None)
+    if is_endless is None:
+        return text
+    return F.when(text.rlike(_LONG_EXPONENT), F.when(~F.coalesce(is_endless(as_text()), F.lit(False)), text)).otherwise(
+        text
+    )
+
+
+def _is_endless(number: Column) -> Column:
+    """Spark shows JSON numbers beyond DOUBLE as Infinity or 0.0 when it takes them for text."""
+    return number.rlike(f"{_LONG_EXPONENT}|Infinity|^-?0\\.0$")
+
+
+def _has_lone_surrogate(text: Column) -> Column:
+    r"""Such as "\ud800": Spark would put a question mark in its place."""
+    return text.contains("\\u") & F.replace(text, F.lit("\\\\"), F.lit("")).rlike(_LONE_SURROGATE)
+
+
+def _has_too_many_columns(line: Column, options: dict[str, str]) -> Column:
+    """Whether Spark's parser would give up on the line, and the stream with it."""
+    most = int(options.get("maxColumns", _MOST_CSV_COLUMNS))
+    separator = options.get("sep", options.get("delimiter", ","))
+    quote = re.escape(options.get("quote", '"') or '"')
+    unquoted = F.regexp_replace(line, f"{quote}[^{quote}]*+{quote}", "")
+    columns = F.length(unquoted) - F.length(F.replace(unquoted, F.lit(separator), F.lit("")))
+    return (F.octet_length(line) > most) & (columns / len(separator) >= most)
 
 
 def _has_open_quote(line: Column, options: dict[str, str]) -> Column:

@@ -1,0 +1,219 @@
+"""Faults of files (R12 to R18 of the fault catalogue): each landed file is read, set apart whole, or listed as skipped."""
+
+import bz2
+import gzip
+import os
+from collections import Counter
+from hashlib import sha256
+
+import pytest
+
+from jobs.pipeline import runner
+from jobs.pipeline.errors import StateMismatchError
+from jobs.pipeline.runner import PipelineRun
+
+CSV = "{header: true}"
+ZSTD_WITHOUT_A_FRAME = b"1,a\n2,b\n"
+
+
+def lines(first, count=200):
+    return "".join(f"{number},name {number}\n" for number in range(first, first + count)).encode()
+
+
+def wrong_checksum(content):
+    data = bytearray(gzip.compress(content))
+    data[-8] ^= 0xFF
+    return bytes(data)
+
+
+def noise(count):
+    return b"".join(b"%d,%s\n" % (number, sha256(b"%d" % number).hexdigest().encode()) for number in range(count))
+
+
+def reasons(bench):
+    return {row["source"]["path"].rpartition("/")[2]: row["_errors"][0]["message"] for row in bench.quarantine()}
+
+
+def replay_last_batch(bench):
+    commits = bench.folder / "state/checkpoints/p/commits"
+    last = max((file for file in commits.iterdir() if file.name.isdigit()), key=lambda file: int(file.name))
+    last.unlink()
+    (commits / f".{last.name}.crc").unlink(missing_ok=True)
+
+
+def land_corrupt(bench):
+    bench.write("landing/good.csv", lines(0))
+    bench.write("landing/good.csv.gz", gzip.compress(lines(200)))
+    bench.write("landing/good.csv.bz2", bz2.compress(lines(400)))
+    bench.write("landing/truncated.csv.gz", gzip.compress(noise(5000))[:-4000])
+    bench.write("landing/checksum.csv.gz", wrong_checksum(lines(0)))
+    bench.write("landing/magic.csv.gz", lines(0))
+    bench.write("landing/tail.csv.gz", gzip.compress(lines(0)) + b"tail")
+    bench.write("landing/magic.csv.zst", ZSTD_WITHOUT_A_FRAME)
+
+
+def test_corrupt_files_are_set_apart_whole_and_the_others_are_read(bench):
+    bench.define_files("csv")
+    land_corrupt(bench)
+    [batch] = bench.run()
+    assert sorted(row["id"] for row in bench.target()) == list(range(600))
+    found = reasons(bench)
+    assert set(found) == {"truncated.csv.gz", "checksum.csv.gz", "magic.csv.gz", "tail.csv.gz", "magic.csv.zst"}
+    assert found["checksum.csv.gz"] == "the file cannot be read: gzip stream CRC failure"
+    assert all(message.startswith("the file cannot be read: ") for message in found.values())
+    assert all(row["raw"] is None and row["source"]["modified_at"] for row in bench.quarantine())
+    assert (batch.verdict.rows_read, batch.rows_written, batch.verdict.malformed.count) == (605, 600, 5)
+
+
+def test_batch_of_nothing_but_corrupt_files_goes_through(bench):
+    bench.define_files("csv")
+    bench.write("landing/a.csv.gz", b"no gzip\n")
+    [batch] = bench.run()
+    assert (batch.rows_written, batch.verdict.rows_quarantined) == (0, 1)
+
+
+def test_replay_sets_the_same_file_apart(bench):
+    bench.define_files("csv")
+    bench.write("landing/a.csv.gz", b"no gzip\n")
+    bench.write("landing/b.csv", "1,a\n")
+    bench.run()
+    replay_last_batch(bench)
+    for folder in ("state/ledger/p", "lake/p_quarantine"):
+        (bench.folder / folder).rename(bench.folder / f"{folder}_lost")
+    [batch] = bench.run()
+    assert (len(bench.target()), len(bench.quarantine()), batch.verdict.rows_read) == (1, 1, 2)
+
+
+def test_corrupt_file_stops_the_run_where_the_source_deletes_what_was_read(bench):
+    bench.define_files("csv", "{cleanSource: delete}")
+    bench.write("landing/a.csv.gz", b"no gzip\n")
+    with pytest.raises(StateMismatchError, match="cleanSource"):
+        bench.run()
+    assert bench.ledger() == []
+
+
+def test_parquet_files_with_another_type_or_a_broken_footer_are_set_apart(bench):
+    bench.define_files("parquet", ddl="id BIGINT")
+    target = f"{bench.folder}/landing"
+    bench.spark.range(3).coalesce(1).write.mode("append").parquet(target)
+    bench.spark.sql("SELECT 'x' AS id").write.mode("append").parquet(target)
+    bench.write("landing/footer.parquet", b"PAR1 nothing of the kind")
+    bench.write("landing/empty.parquet", b"")
+    [batch] = bench.run()
+    assert sorted(row["id"] for row in bench.target()) == [0, 1, 2]
+    assert (batch.rows_written, batch.verdict.rows_quarantined) == (3, 2)
+    assert "is not a Parquet file" in reasons(bench)["footer.parquet"]
+
+
+@pytest.mark.parametrize(("format_", "content"), [("orc", b"ORC nothing of the kind"), ("avro", b"Obj\x01nothing")])
+def test_broken_columnar_file_is_set_apart(bench, format_, content):
+    bench.define_files(format_, ddl="id BIGINT")
+    bench.write(f"landing/broken.{format_}", content)
+    [batch] = bench.run()
+    assert (batch.rows_written, list(reasons(bench))) == (0, [f"broken.{format_}"])
+
+
+def test_utf_16_is_malformed_line_by_line_and_empty_files_are_no_rows(bench):
+    bench.define_files("csv", CSV, ddl="id STRING, name STRING")
+    bench.write("landing/a.csv", "id,name\r\n1,a\r\n".encode("utf-16"))
+    bench.write("landing/b.csv", "id,name\r\n2,b\r\n".encode("utf-16-be"))
+    bench.write("landing/c.csv", "\ufeffid,name\r\n3,c\r\n")
+    bench.write("landing/d.csv", b"")
+    bench.write("landing/e.csv", b"\r\n \n")
+    bench.write("landing/f.csv.gz", gzip.compress(b""))
+    bench.run()
+    assert [(row["id"], row["name"]) for row in bench.target()] == [("3", "c")]
+    assert set(reasons(bench).values()) <= {"not valid UTF-8", "NUL byte in text"}
+
+
+def test_file_that_lands_with_an_old_time_is_read(bench):
+    bench.define_files("csv")
+    bench.write("landing/a.csv", "1,a\n")
+    bench.run()
+    late = bench.write("landing/b.csv", "2,b\n")
+    os.utime(late, (0, 0))
+    bench.run()
+    assert sorted(row["id"] for row in bench.target()) == [1, 2]
+
+
+def test_skipped_files_are_listed(bench):
+    bench.define_files("csv")
+    bench.write("landing/a.csv", "1,a\n")
+    bench.run()
+    os.utime(bench.write("landing/a.csv", "1,changed\n"), (1_900_000_000, 1_900_000_000))
+    for name in ("_hidden.csv", ".dot.csv", "_staging/b.csv", "deeper/c.csv"):
+        bench.write(f"landing/{name}", "9,z\n")
+    run = PipelineRun(bench.spark, bench.load(), bench.batches.append)
+    run.start()
+    run.wait()
+    listed = {file.path.removeprefix(f"{bench.folder}/landing/"): file.reason.partition(";")[0] for file in run.skipped}
+    assert listed == {
+        "a.csv": "changed after it was read",
+        "_hidden.csv": "a name that begins with . or _ is hidden",
+        ".dot.csv": "a name that begins with . or _ is hidden",
+        "_staging/b.csv": "a name that begins with . or _ is hidden",
+        "deeper/c.csv": "in a sub-directory",
+    }
+    assert [row["name"] for row in bench.target()] == ["a"]
+
+
+ODD_NAMES = ["a b", "a%20b", "h#x", "ü", "n\nl", "a+b&c", "quote'\"", "x" * 240, "=1+1", "${jndi:x}".replace(":", "")]
+PATTERNS = ["a[1]", "star*", "what?", "{a,b}", "back\\slash"]
+
+
+@pytest.mark.parametrize("options", ["{}", "{recursiveFileLookup: true}"])
+def test_odd_names_are_read_once(bench, options):
+    bench.define_files("csv", options)
+    names = [*ODD_NAMES, *PATTERNS, "plain"]
+    for number, name in enumerate(names):
+        bench.write(f"landing/{name}.csv", f"{number},x\n")
+    bench.run()
+    assert sorted(row["id"] for row in bench.target()) == list(range(len(names)))
+    bench.write("landing/later.csv", "99,x\nbroken\n")
+    bench.run()
+    assert (len(bench.target()), len(bench.quarantine())) == (len(names) + 1, 1)
+
+
+def test_plain_spark_reads_files_twice_beside_a_name_like_a_pattern(bench):
+    """The baseline: were it to pass, the test above would prove nothing."""
+    bench.write("landing/a[1].csv", "1,a\n")
+    bench.write("landing/b.csv", "2,b\n")
+    rows = Counter()
+    stream = bench.spark.readStream.text(str(bench.folder / "landing"))
+    query = stream.writeStream.foreachBatch(lambda df, _: rows.update(row.value for row in df.collect()))
+    query.option("checkpointLocation", str(bench.folder / "ck")).trigger(availableNow=True).start().awaitTermination()
+    assert rows["2,b"] == 2
+
+
+def test_the_same_name_in_two_directories_is_two_files(bench):
+    bench.define_files("csv", "{recursiveFileLookup: true}")
+    bench.write("landing/a/x.csv", "1,a\n")
+    bench.write("landing/b/x.csv", "2,b\n")
+    bench.run()
+    assert sorted(row["id"] for row in bench.target()) == [1, 2]
+
+
+def test_name_with_a_colon_that_hadoop_cannot_open_is_set_apart(bench):
+    bench.define_files("csv")
+    bench.write("landing/a:b.csv", "1,a\n")
+    bench.write("landing/c.csv", "2,b\n")
+    bench.run()
+    assert [row["id"] for row in bench.target()] == [2]
+    assert list(reasons(bench)) == ["a:b.csv"]
+
+
+def test_file_that_vanishes_before_it_is_read_stops_the_run(bench, monkeypatch):
+    bench.define_files("csv")
+    bench.write("landing/a.csv", "1,a\n")
+    gone = bench.write("landing/b.csv", "2,b\n")
+    commit = runner.commit_batch
+    monkeypatch.setattr(runner, "commit_batch", lambda batch, done: (gone.unlink(missing_ok=True), commit(batch, done)))
+    with pytest.raises(StateMismatchError, match="FILE_NOT_EXIST|does not exist"):
+        bench.run()
+    assert bench.target() == []
+    with pytest.raises(StateMismatchError, match="FILE_VANISHED: batch 0 .* of which these are gone: .*/b.csv"):
+        bench.run()
+    bench.write("landing/b.csv", "2,b\n")
+    monkeypatch.undo()
+    bench.run()
+    assert sorted(row["id"] for row in bench.target()) == [1, 2]

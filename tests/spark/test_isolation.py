@@ -1,0 +1,76 @@
+"""Rows that make a transform or a check fail at run time (P18)."""
+
+import json
+
+import pytest
+
+from jobs.pipeline import isolation
+from jobs.pipeline.errors import TransformError
+
+DDL = "id INT, name STRING, tags ARRAY<INT>"
+GOOD = [{"id": number, "name": str(number), "tags": [1, 2]} for number in range(1, 9)]
+TRANSFORMS = """
+transforms:
+  - sql: SELECT *, 100 / id AS share FROM input
+  - sql: SELECT *, CAST(name AS INT) AS number, tags[1] AS second FROM input
+  - python: fragile.refuse_13
+"""
+UDF = """
+from pyspark.sql import functions as F
+
+def refuse_13(df):
+    def refuse(number):
+        if number == 1313:
+            raise ValueError("not thirteen")
+        return number
+    return df.withColumn("checked", F.udf(refuse, "int")("id"))
+"""
+
+
+def land(bench, *bad):
+    records = [*GOOD[:4], *bad, *GOOD[4:]]
+    bench.write("landing/a.json", "".join(json.dumps(record) + "\n" for record in records))
+
+
+def test_rows_that_make_a_transform_or_check_fail_are_set_apart_with_the_reason(bench, expect):
+    condition = {"row_condition": "1000 / (id - 500) > 1", "condition_parser": "spark"}
+    bench.suite(expect("column_values_to_not_be_null", "name", **condition))
+    bench.write("jobs/transforms/fragile.py", UDF)
+    bench.define_files("json", ddl=DDL, rest=TRANSFORMS)
+    bad = {
+        "transforms[0] failed: [DIVIDE_BY_ZERO]": {"id": 0, "name": "1", "tags": [1, 2]},
+        "transforms[1] failed: [CAST_INVALID_INPUT]": {"id": 1, "name": "x", "tags": [1, 2]},
+        "transforms[1] failed: [INVALID_ARRAY_INDEX]": {"id": 1, "name": "1", "tags": []},
+        "transforms[2] failed: ValueError: not thirteen": {"id": 1313, "name": "1", "tags": [1, 2]},
+        "a check failed: [DIVIDE_BY_ZERO]": {"id": 500, "name": "1", "tags": [1, 2]},
+    }
+    land(bench, *bad.values())
+    bench.write("landing/b.json", b'{"id": 1\n')
+    [batch] = bench.run()
+    assert len(bench.target()) == len(GOOD)
+    assert (batch.verdict.rows_read, batch.verdict.rows_quarantined) == (len(GOOD) + 6, 6)
+    found = {row["raw"].decode(): row["_errors"][0]["message"] for row in bench.quarantine()}
+    for reason, record in bad.items():
+        assert found[json.dumps(record)].startswith(reason)
+
+
+def test_more_failing_rows_than_can_be_looked_for_stop_the_run_with_an_example(bench, monkeypatch):
+    monkeypatch.setattr(isolation, "MAX_FAILING_ROWS", 2)
+    bench.define_files("json", ddl=DDL, rest="transforms:\n  - sql: SELECT *, 100 / id AS share FROM input")
+    land(bench, *({"id": 0, "name": str(number), "tags": []} for number in range(4)))
+    with pytest.raises(
+        TransformError, match=r"more than 2 rows of batch 0 .* transforms\[0\] failed: \[DIVIDE_BY_ZERO"
+    ):
+        bench.run()
+    assert bench.target() == []
+    bench.define_files("json", ddl=DDL, rest="transforms:\n  - sql: SELECT *, try_divide(100, id) AS share FROM input")
+    bench.run()
+    assert len(bench.target()) == len(GOOD) + 4
+
+
+def test_failing_row_and_corrupt_file_in_one_batch(bench):
+    bench.define_files("json", ddl=DDL, rest="transforms:\n  - sql: SELECT *, 100 / id AS share FROM input")
+    land(bench, {"id": 0, "name": "0", "tags": []})
+    bench.write("landing/b.json.gz", b"no gzip\n")
+    bench.run()
+    assert (len(bench.target()), len(bench.quarantine())) == (len(GOOD), 2)
