@@ -10,6 +10,7 @@ from typing import Protocol
 
 from jobs.pipeline.delta import TransactionId
 from jobs.pipeline.errors import BatchHeldError
+from jobs.pipeline.failpoints import Point, reach
 from jobs.pipeline.quality.verdict import Verdict
 
 
@@ -60,10 +61,14 @@ def commit_batch(batch: Batch, done: frozenset[Step]) -> Verdict | None:
     """
     if Step.LEDGER in done:
         return None
+    reach(Point.TARGET_BEFORE)
     verdict = _write_target(batch, done)
+    reach(Point.TARGET_AFTER)
     if Step.QUARANTINE not in done:
         batch.write_quarantine(verdict)
+    reach(Point.QUARANTINE_AFTER)
     batch.record(verdict)
+    reach(Point.LEDGER_AFTER)
     return verdict
 
 

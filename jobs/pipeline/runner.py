@@ -26,6 +26,7 @@ from jobs.pipeline.errors import (
     StateMismatchError,
     UnavailableError,
 )
+from jobs.pipeline.failpoints import Point, reach
 from jobs.pipeline.ledger import BatchRecord
 from jobs.pipeline.lock import hold_pipeline
 from jobs.pipeline.model import Pipeline
@@ -112,6 +113,7 @@ class PipelineRun:
         unparsed = open_stream(self.spark, self.pipeline)
         stages = compile_stages(self.spark, unparsed, self.pipeline)
         ensure_target(self.spark, self.pipeline, stages.target)
+        reach(Point.TARGET_CREATED)
         self._prepared = PreparedPipeline(
             stages, "", fingerprint(self.pipeline), *open_tables(self.spark, self.pipeline)
         )
@@ -159,7 +161,9 @@ class PipelineRun:
         with self._in_flight:
             try:
                 self._refuse_after_stop()
+                reach(Point.BATCH_ENTERED)
                 self._commit(unparsed, batch_id)
+                reach(Point.BATCH_LEFT)
             except BaseException as error:
                 self._failure = error
                 raise
@@ -267,6 +271,7 @@ def open_tables(spark: SparkSession, pipeline: Pipeline) -> tuple[SmallTable, Sm
     )
     for table in tables:
         table.create()
+        reach(Point.TABLE_CREATED)
     return tables
 
 

@@ -16,7 +16,7 @@ HEAVY = {"pyspark", "py4j", "pyarrow", "pandas", "numpy", "deltalake", "delta", 
 # a layer is named for what its modules know. Names are relative to jobs.pipeline.
 LAYERS = {
     "words": [
-        *["errors", "hints", "terminal", "yaml_text", "ddl", "storage", "columns", "record", "model"],
+        *["errors", "failpoints", "hints", "terminal", "yaml_text", "ddl", "storage", "columns", "record", "model"],
         *["quality.strftime", "quality.conditions"],
     ],
     "tools": [
