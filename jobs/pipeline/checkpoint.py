@@ -20,9 +20,9 @@ def read_query_id(spark: SparkSession, checkpoint: str) -> str | None:
 def read_source_range(spark: SparkSession, checkpoint: str, batch_id: int) -> str:
     """JSON of what batch `batch_id` covers: offsets from (exclusive start of the batch) and until, or its files."""
     end = _offsets(spark, checkpoint, batch_id)
-    if set(end) == {"logOffset"}:
-        return json.dumps({"files": _files(spark, checkpoint, end["logOffset"])})
     start = _offsets(spark, checkpoint, batch_id - 1) if batch_id else None
+    if set(end) == {"logOffset"}:
+        return json.dumps({"files": _count_files(spark, checkpoint, start, end)})
     return json.dumps({"from": start, "until": end})
 
 
@@ -39,6 +39,13 @@ def _offsets(spark: SparkSession, checkpoint: str, batch_id: int) -> dict[str, A
     """Line 1 of an offset file is its version, line 2 metadata, line 3 the offsets of the one source."""
     lines = read_text(spark, f"{checkpoint}/offsets/{batch_id}").splitlines()
     return dict(json.loads(lines[2]))
+
+
+def _count_files(spark: SparkSession, checkpoint: str, start: dict[str, Any] | None, end: dict[str, Any]) -> int | None:
+    """More than one entry of the source's log where a run died after it had listed files, before it planned them."""
+    first = start["logOffset"] + 1 if start else 0
+    counts = [_files(spark, checkpoint, entry) for entry in range(first, end["logOffset"] + 1)]
+    return sum(count for count in counts if count is not None) if None not in counts else None
 
 
 def _files(spark: SparkSession, checkpoint: str, log_offset: int) -> int | None:
