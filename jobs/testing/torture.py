@@ -62,7 +62,7 @@ class Workshop:
 
     def random(self, name: str) -> Random:
         """The same numbers for the same seed, whatever else runs."""
-        return Random(f"{self.seed} {name}")  # noqa: S311 - repeatable, not secret
+        return Random(f"{self.seed} {name}")
 
     def over_files(self, name: str, trigger: Trigger) -> Lane:
         """A lane whose batches are files."""
