@@ -19,17 +19,21 @@ from jobs.pipeline.ledger import Status, read_ledger
 from jobs.testing.ids import Entry, Kind, State
 from jobs.testing.logs import Checkpoint, LoggedCommit, read_commits
 
-_ID = '"id": ?"(?P<id>[^"]+)"'
-
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """Where a pipeline's state lies. A job without a ledger is held to I1, I4 and I7 only."""
+    """Where a pipeline's state lies, and where it shows ids. A job without a ledger is held to I1, I4 and I7 only."""
 
     target: Path
     quarantine: Path
     checkpoint: Path
     ledger: Path | None
+    id_column: str = "id"
+    """Of the target."""
+    checksum_column: str | None = "checksum"
+    """Of the target; None if it keeps no checksums."""
+    raw_id: str = '"id": ?"(?P<id>[^"]+)"'
+    """Regular expression that finds the id in a raw record of the quarantine, as the group `id`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +83,8 @@ def audit(tables: Tables, ids: dict[str, Entry]) -> tuple[Conservation, list[Vio
 
 def check_conservation(tables: Tables, ids: dict[str, Entry]) -> Conservation:
     """I1: every acknowledged id exactly once, and on the right side; an unknown one at most once."""
-    target, checksums = read_target_ids(tables.target)
-    apart = Counter(read_quarantine_ids(tables.quarantine))
+    target, checksums = read_target_ids(tables)
+    apart = Counter(read_quarantine_ids(tables))
     result = Conservation()
     for name, entry in ids.items():
         _account(result, name, entry, (target[name], apart[name]))
@@ -105,17 +109,19 @@ def _account(result: Conservation, name: str, entry: Entry, times: tuple[int, in
 _RIGHT_PLACE = {Kind.GOOD: (1, 0), Kind.BAD: (0, 1), Kind.POISON: (0, 1), Kind.DROP: (0, 0)}
 
 
-def read_target_ids(target: Path) -> tuple[Counter[str], dict[str, int]]:
-    """How often each id stands in the target (column `id`), and the checksum beside it (column `checksum`)."""
-    rows = DeltaTable(str(target)).to_pyarrow_dataset().to_table(columns=["id", "checksum"])
-    names = rows["id"].to_pylist()
-    return Counter(names), dict(zip(names, rows["checksum"].to_pylist(), strict=True))
+def read_target_ids(tables: Tables) -> tuple[Counter[str], dict[str, int]]:
+    """How often each id stands in the target, and the checksum beside it (empty if it keeps none)."""
+    columns = [column for column in (tables.id_column, tables.checksum_column) if column]
+    rows = DeltaTable(str(tables.target)).to_pyarrow_dataset().to_table(columns=columns)
+    names = rows[tables.id_column].to_pylist()
+    checksums = rows[tables.checksum_column].to_pylist() if tables.checksum_column else []
+    return Counter(names), dict(zip(names, checksums, strict=False))
 
 
-def read_quarantine_ids(quarantine: Path) -> list[str]:
-    """Ids in the raw records (column `raw`) set apart; a record that shows none is named by its bytes."""
-    raw = DeltaTable(str(quarantine)).to_pyarrow_dataset().to_table(columns=["raw"])["raw"]
-    found = pc.extract_regex(raw, _ID).to_pylist()
+def read_quarantine_ids(tables: Tables) -> list[str]:
+    """Ids in the raw records set apart; a record that shows none is named by its bytes."""
+    raw = DeltaTable(str(tables.quarantine)).to_pyarrow_dataset().to_table(columns=["raw"])["raw"]
+    found = pc.extract_regex(raw, tables.raw_id).to_pylist()
     return [one["id"].decode() if one else repr(record.as_py()) for one, record in zip(found, raw, strict=True)]
 
 

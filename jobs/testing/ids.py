@@ -2,7 +2,7 @@
 
 import json
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -31,23 +31,13 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One record to be sent; `checksum` is the crc32 of its payload."""
+    """One record to be sent, whatever its form: `value` is its bytes, without a line end, and shows the id."""
 
     id: str
-    sequence: int
     kind: Kind
-    payload: str
-
-    @property
-    def checksum(self) -> int:
-        """What the target's row must yield for its own payload."""
-        return zlib.crc32(self.payload.encode())
-
-    @property
-    def value(self) -> bytes:
-        """The record's bytes, without a line end."""
-        text = json.dumps({"id": self.id, "sequence": self.sequence, "kind": self.kind, "payload": self.payload})
-        return _spoil(text, self.sequence) if self.kind is Kind.POISON else text.encode()
+    checksum: int
+    """What the target's row must hold beside the id; of any meaning if the target keeps no checksums."""
+    value: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +50,24 @@ class Entry:
     place: str = ""
 
 
+EventMaker = Callable[[str, int, int, Random], list[Event]]
+"""(source, first sequence number, how many, random) -> events; ids must differ, and repeat with the random's seed."""
+
+
 def make_events(source: str, first: int, count: int, random: Random) -> list[Event]:
-    """Consecutive events of mixed kinds: of a hundred about 95 good, 2 bad, 2 poison, 1 to be dropped."""
+    """JSON of id, sequence, kind, payload; of a hundred about 95 good, 2 bad, 2 poison, 1 to be dropped.
+
+    The checksum is the crc32 of the payload.
+    """
     kinds = random.choices(list(Kind), weights=[95, 2, 2, 1], k=count)
-    return [
-        Event(f"{source}-{sequence}", sequence, kind, f"{random.getrandbits(64):016x}")
-        for sequence, kind in enumerate(kinds, first)
-    ]
+    return [_make_event(source, sequence, kind, random) for sequence, kind in enumerate(kinds, first)]
+
+
+def _make_event(source: str, sequence: int, kind: Kind, random: Random) -> Event:
+    name, payload = f"{source}-{sequence}", f"{random.getrandbits(64):016x}"
+    text = json.dumps({"id": name, "sequence": sequence, "kind": kind, "payload": payload})
+    value = _spoil(text, sequence) if kind is Kind.POISON else text.encode()
+    return Event(name, kind, zlib.crc32(payload.encode()), value)
 
 
 def _spoil(text: str, sequence: int) -> bytes:

@@ -51,7 +51,7 @@ class Lane:
 
     def run(self, cases: Iterable[Case]) -> None:
         """Meet every case, drain the source, audit; a reader watches the target all the while."""
-        with Reader(self.tables.target) as reader:
+        with Reader(self.tables.target, self.tables.id_column) as reader:
             for case in cases:
                 self._meet(case)
             self._drain()

@@ -5,7 +5,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, Protocol
 
-from jobs.testing.ids import Event, IdLedger, State, make_events
+from jobs.testing.ids import Event, EventMaker, IdLedger, State, make_events
 
 _FLUSH_SECONDS = 60
 
@@ -23,17 +23,18 @@ class Producer(Protocol):
 
 @dataclass(slots=True)
 class FileProducer:
-    """One file of JSON lines a call: written under a hidden name, then renamed. An id's place is the file's name."""
+    """One file of lines a call: written under a hidden name, then renamed. An id's place is the file's name."""
 
     folder: Path
     ledger: IdLedger
     random: Random
+    make: EventMaker = make_events
     sent: int = 0
     placed: int = 0
 
     def send(self, count: int) -> None:
         """Place one file of that many lines; all its ids are acknowledged by the rename."""
-        events = make_events("file", self.sent, count, self.random)
+        events = self.make("file", self.sent, count, self.random)
         self.ledger.intend(events)
         place = self._place(events)
         self.ledger.settle(State.ACKED, (event.id for event in events), place)
@@ -57,6 +58,7 @@ class KafkaProducer:
     topic: str
     ledger: IdLedger
     random: Random
+    make: EventMaker = make_events
     sent: int = 0
     _client: Any = field(init=False)
 
@@ -73,7 +75,7 @@ class KafkaProducer:
 
     def send(self, count: int) -> None:
         """Send, and wait for every report; what the broker has not answered by then stays unknown."""
-        events = make_events("kafka", self.sent, count, self.random)
+        events = self.make("kafka", self.sent, count, self.random)
         self.ledger.intend(events)
         for event in events:
             self._produce(event)

@@ -20,6 +20,7 @@ class Reader:
     """Polls a table from a thread of its own for the time of the body; `violations` holds what it saw go wrong."""
 
     table: Path
+    id_column: str = "id"
     violations: list[Violation] = field(default_factory=list)
     polls: int = 0
     _seen: set[str] = field(default_factory=set)
@@ -60,7 +61,7 @@ class Reader:
         self.polls += 1
 
     def _take_ids(self, file: Path) -> None:
-        ids = pq.read_table(file, columns=["id"])["id"].to_pylist()
+        ids = pq.read_table(file, columns=[self.id_column])[self.id_column].to_pylist()
         doubled = [name for name in ids if name in self._seen] + [None] * (len(ids) - len(set(ids)))
         if doubled:
             self._report("I6", f"{len(doubled)} ids were seen twice")

@@ -43,7 +43,7 @@ def main(seed: int, kills: int, rows: int, folder: Path | None) -> None:
     workshop = Workshop(folder, seed, rows)
     with running_broker(folder / "kafka") as broker:
         lanes = list(_run_lanes(plan(workshop, broker.servers, kills), console))
-    baseline = run_baseline(workshop)
+    baseline = run_baseline(workshop, list(Victims))
     console.print(make_table(lanes), soft_wrap=False)
     console.print(f"baseline, plain foreachBatch: {len(baseline.lost)} lost, {len(baseline.doubled)} doubled")
     is_broken = not has_faults(baseline)
@@ -133,15 +133,15 @@ def _describe(lane: Lane) -> str:
     return f"{summary}\n{summarize(lane.violations)}".rstrip()
 
 
-def run_baseline(workshop: Workshop) -> Conservation:
-    """The plain job killed between its two appends, by each set of victims, then drained: what became of its ids."""
+def run_baseline(workshop: Workshop, victims: list[Victims]) -> Conservation:
+    """The plain job killed between its two appends, once for each of the victims, then drained: its ids' fate."""
     name = "baseline"
     bed = make_bed(workshop.folder / name, file_source(), Trigger.AVAILABLE_NOW)
     producer = FileProducer(bed.landing, IdLedger(_ids(bed)), workshop.random(name))
     nemesis = Nemesis(bed.plain_command, _log(bed), [bed.tables.target])
-    for victims in Victims:
+    for one in victims:
         producer.send(workshop.rows)
-        nemesis.run(Kill(AtPoint(Point.TARGET_AFTER), victims))
+        nemesis.run(Kill(AtPoint(Point.TARGET_AFTER), one))
     nemesis.run()
     nemesis.bury_survivors()
     return check_conservation(bed.tables, read_ids(_ids(bed)))
@@ -153,7 +153,7 @@ def has_faults(conservation: Conservation) -> bool:
 
 
 def make_table(lanes: list[Lane]) -> Table:
-    """A row a point, and one for all."""
+    """A row a point, one for each set of victims, and one for all."""
     table = Table(box=None, header_style="bold")
     table.add_column("point")
     for title in ("cases", "kills", "lost", "doubled", "misplaced", "recovery p50", "p95 (s)"):
@@ -161,9 +161,19 @@ def make_table(lanes: list[Lane]) -> Table:
     strikes = [strike for lane in lanes for strike in lane.strikes]
     for name in sorted({strike.case.name for strike in strikes}, key=_natural):
         table.add_row(name, *_figures([strike for strike in strikes if strike.case.name == name]))
+    table.add_section()
+    for title, victims in _VICTIMS.items():
+        table.add_row(title, *_figures([strike for strike in strikes if strike.case.kill.victims is victims]))
     ids = sum(lane.conservation.acked for lane in lanes)
     table.add_row(f"all, {ids:,} ids", *_figures(strikes), style="bold")
     return table
+
+
+_VICTIMS = {
+    "of these, both processes": Victims.BOTH,
+    "of these, Python only (K18)": Victims.PYTHON,
+    "of these, the JVM only": Victims.JVM,
+}
 
 
 def _natural(name: str) -> tuple[int, str]:

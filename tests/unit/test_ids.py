@@ -21,12 +21,8 @@ def test_poison_shows_its_id_and_is_no_record_and_the_others_are():
 
 def is_record(event):
     try:
-        return json.loads(event.value) == {
-            "id": event.id,
-            "sequence": event.sequence,
-            "kind": str(event.kind),
-            "payload": event.payload,
-        }
+        record = json.loads(event.value)
+        return record["kind"] == event.kind and zlib.crc32(record["payload"].encode()) == event.checksum
     except ValueError:
         return False
 
@@ -39,4 +35,4 @@ def test_an_id_is_unknown_until_the_source_has_answered(tmp_path):
     ledger.settle(State.FAILED, ["s-1"], "")
     entries = read_ids(tmp_path / "ids.tsv")
     assert [entries[event.id].state for event in events] == [State.ACKED, State.FAILED, State.UNKNOWN]
-    assert entries["s-0"] == Entry(events[0].kind, zlib.crc32(events[0].payload.encode()), State.ACKED, "a.json")
+    assert entries["s-0"] == Entry(events[0].kind, events[0].checksum, State.ACKED, "a.json")
