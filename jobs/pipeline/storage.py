@@ -1,4 +1,4 @@
-"""Small reads of files through Hadoop's FileSystem, so that every store that Spark reaches can be read the same way."""
+"""Small reads of files, and a removal, through Hadoop's FileSystem: the same way for every store that Spark reaches."""
 
 from typing import Any
 from urllib.parse import unquote, urlparse
@@ -44,6 +44,12 @@ def list_names(spark: SparkSession, path: str) -> list[str]:
         if file_system.exists(target)
         else []
     )
+
+
+def remove(spark: SparkSession, path: str) -> None:
+    """Delete a file, or a directory with all that is in it; idempotent."""
+    file_system, target = _open(spark, path)
+    file_system.delete(target, True)
 
 
 def _open(spark: SparkSession, path: str) -> tuple[Any, Any]:

@@ -129,7 +129,9 @@ def check_versions(table: Path) -> Iterator[Violation]:
     """I4: versions are contiguous, and each writer's transactions strictly rise."""
     commits = read_commits(table)
     versions = [commit.version for commit in commits]
-    if versions != list(range(versions[-1] + 1 - len(versions), versions[-1] + 1)):
+    if not versions:
+        yield Violation("I4", f"{table.name}: there is no table")
+    elif versions != list(range(versions[-1] + 1 - len(versions), versions[-1] + 1)):
         yield Violation("I4", f"{table.name}: versions are not contiguous")
     for writer in {writer for commit in commits for writer in commit.transactions}:
         numbers = [commit.transactions[writer] for commit in commits if writer in commit.transactions]

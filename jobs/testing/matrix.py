@@ -46,7 +46,7 @@ def steady_cases(tables: Tables, *, over_files: bool, random: Random) -> list[Ca
 
 def creation_cases(tables: Tables) -> list[Case]:
     """K14: the kills that only a first start can meet, with every set of victims."""
-    log = AtFile(tables.target / "_delta_log", r"\.\d{20}\.json\..*")
+    log = AtFile(tables.target / "_delta_log", r"\.\d{20}\.json\..*", is_fleeting=True)
     moments: list[AtPoint | AtFile] = [
         log,
         AtPoint(Point.TARGET_CREATED),

@@ -65,7 +65,7 @@ class KafkaProducer:
     def __post_init__(self) -> None:
         from confluent_kafka import Producer as Client  # noqa: PLC0415 - an extra; files need no Kafka
 
-        settings = {"bootstrap.servers": self.servers, "enable.idempotence": True, "linger.ms": 5, "log_level": 3}
+        settings = {"bootstrap.servers": self.servers, "enable.idempotence": True, "linger.ms": 5, "log_level": 2}
         self._client = Client(settings)
 
     @property

@@ -243,6 +243,24 @@ def test_target_has_the_declared_schema_and_layout(bench):
     assert schema == "struct<id:int,name:string,at:timestamp>"
 
 
+def test_creation_that_was_killed_before_its_first_version_is_made_good(bench):
+    bench.define_files("csv")
+    bench.write("landing/a.csv", "1,a\n")
+    bench.write(f"lake/p/_delta_log/.{0:020}.json.0.tmp", '{"commitInfo"')
+    (bench.folder / "lake/p/_delta_log/_staged_commits").mkdir()
+    [batch] = bench.run()
+    assert batch.rows_written == len(bench.target()) == 1
+
+
+def test_log_that_holds_more_than_the_remains_of_a_creation_is_left_alone(bench):
+    bench.define_files("csv")
+    bench.write("landing/a.csv", "1,a\n")
+    strange = bench.write("lake/p/_delta_log/_last_checkpoint", "{}")
+    with pytest.raises(StateMismatchError):
+        bench.run()
+    assert strange.exists()
+
+
 def test_clustering_is_declared_on_the_table(bench):
     sink = f"sink: {{type: delta, path: {bench.folder}/lake/p, cluster_by: [id]}}"
     bench.define_files("csv", CSV, rest=sink)

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pyarrow as pa
 import pytest
@@ -128,6 +129,11 @@ def test_i3_a_batch_that_spark_committed_is_in_the_ledger_once(state):
 def test_i4_versions_are_contiguous(state):
     log = state.tables.ledger / "_delta_log"
     (log / f"{1:020}.json").rename(log / f"{7:020}.json")
+    assert state.broken() == {"I4"}
+
+
+def test_i4_a_table_that_is_not_there_is_reported(state):
+    shutil.rmtree(state.tables.ledger)
     assert state.broken() == {"I4"}
 
 
