@@ -16,8 +16,6 @@ from jobs.pipeline.model import FilesSource, Pipeline
 from jobs.pipeline.session import start_session
 from jobs.run_pipeline import bundle_spark
 
-_ID = F.get_json_object("value", "$.id")
-
 
 @click.command()
 @click.argument("name")
