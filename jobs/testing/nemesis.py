@@ -121,14 +121,22 @@ class Nemesis:
         """
         begin = self.log.stat().st_size if self.log.exists() else 0
         watch = _Watch(self._start(kill), kill, self.tables)
+        try:
+            self._follow(watch, has_caught_up)
+        finally:
+            if watch.process.poll() is None:
+                strike(watch.process.pid, Victims.BOTH)
+                watch.process.wait()
+        was_killed = watch.was_struck or watch.was_asked or MARK.encode() in self.log.read_bytes()[begin:]
+        return Outcome(was_killed, watch.process.returncode, watch.recovery_seconds)
+
+    def _follow(self, watch: "_Watch", has_caught_up: Callable[[], bool] | None) -> None:
         while watch.process.poll() is None:
             watch.tick()
             if has_caught_up is not None and watch.looks_now and has_caught_up():
                 watch.process.send_signal(signal.SIGTERM)
                 has_caught_up = None
             time.sleep(POLL_SECONDS)
-        was_killed = watch.was_struck or watch.was_asked or MARK.encode() in self.log.read_bytes()[begin:]
-        return Outcome(was_killed, watch.process.returncode, watch.recovery_seconds)
 
     def bury_survivors(self) -> list[int]:
         """Wait until no process of an earlier run lives; returns, and kills, those that live on for LIMIT_SECONDS."""
@@ -211,8 +219,6 @@ class _Watch:
         if self.recovery_seconds is None and self._all_versions() - self._versions:
             self.recovery_seconds = elapsed
         if elapsed > LIMIT_SECONDS:
-            strike(self.process.pid, Victims.BOTH)
-            self.process.wait()
             raise HungError(f"a run neither ended nor met its kill within {LIMIT_SECONDS} s")
 
     def _all_versions(self) -> set[str]:
