@@ -15,7 +15,7 @@ from pyspark.storagelevel import StorageLevel
 
 from jobs.pipeline.commit import Step, transaction
 from jobs.pipeline.delta import Commit, SmallTable, append_frame, find_commit, newest_version
-from jobs.pipeline.errors import ReconciliationError
+from jobs.pipeline.errors import AlreadyRunningError, ReconciliationError
 from jobs.pipeline.ledger import BatchRecord, Status
 from jobs.pipeline.model import Pipeline
 from jobs.pipeline.quality.gate import (
@@ -124,7 +124,13 @@ class SparkBatch:
         frames = self._frames()
         with self._timed("write"):
             self._target = self._append_passed(frames)
+            self._refuse_skipped_write()
             return self.prepared.stages.gate.judge(frames.source.get, frames.gated.get)
+
+    def _refuse_skipped_write(self) -> None:
+        """Delta did not run a write that is there by now, so what it was to observe would never come."""
+        if self._target is not None and self._target.version is None:
+            raise AlreadyRunningError(f"batch {self.batch_id} was written by another run meanwhile; start again")
 
     def write_target(self) -> None:
         """One job over the cached batch."""

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from jobs.pipeline import runner
 from jobs.pipeline.errors import (
     AlreadyRunningError,
     BatchHeldError,
@@ -168,6 +169,20 @@ def test_replay_writes_only_what_an_earlier_attempt_did_not(bench, expect, lost)
     assert sums(batch) == (3, 2, 1, 0)
     assert (len(bench.target()), len(bench.quarantine()), len(bench.ledger())) == (2, 1, 1)
     assert bench.ledger()[0]["target_version"] == 1
+
+
+def test_write_that_another_run_made_meanwhile_ends_the_run_and_does_not_hang_it(bench, monkeypatch):
+    """A JVM that outlived its Python commits after this run has asked the tables what is done."""
+    bench.define_files("csv")
+    bench.write("landing/a.csv", "1,a\n")
+    bench.run()
+    replay_last_batch(bench)
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "steps_done", lambda *_: frozenset())
+        with pytest.raises(AlreadyRunningError):
+            bench.run()
+    bench.run()
+    assert len(bench.target()) == 1
 
 
 def test_tables_that_only_spark_reaches_get_the_same_rows(bench, expect, monkeypatch):
