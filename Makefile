@@ -1,6 +1,6 @@
 # `make` alone prints this help. Everything is installed into .venv; nothing outside the project is touched.
 .DEFAULT_GOAL := help
-.PHONY: help setup run run-kafka kafka kafka-stop test test-unit test-spark test-e2e lint bench wheel lock clean
+.PHONY: help setup run run-kafka kafka kafka-stop test test-unit test-spark test-e2e torture schedules lint bench wheel lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -57,6 +57,14 @@ test-spark: setup ## Tests in one Spark session
 test-e2e: setup ## Tests of whole commands, a cluster, a broker
 	@$(BIN)/esclusa setup --kafka
 	$(BIN)/python -m pytest tests/e2e
+
+torture: setup ## Kill a pipeline at every point of a batch; SEED=1 KILLS=330
+	@command -v strace >/dev/null || { echo "no strace found; on Debian: sudo apt-get install strace" >&2; exit 4; }
+	@$(BIN)/esclusa setup --kafka
+	$(BIN)/python -m jobs.testing.torture $(if $(SEED),--seed $(SEED)) $(if $(KILLS),--kills $(KILLS))
+
+schedules: setup ## Try the order of writes over 100,000 crash schedules
+	ESCLUSA_SCHEDULES=100000 $(BIN)/python -m pytest tests/unit/test_commit_schedules.py
 
 bench: setup ## Measure the gate against plain Spark and Great Expectations
 	@$(BIN)/esclusa setup --kafka

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from jobs.pipeline.delta import TransactionId
 from jobs.pipeline.errors import BatchHeldError
+from jobs.pipeline.failpoints import Point, reach
 from jobs.pipeline.quality.verdict import Verdict
 
 
@@ -64,13 +65,17 @@ def commit_batch(batch: Batch, done: frozenset[Step]) -> Verdict | None:
     if Step.LEDGER in done:
         return None
     verdict = batch.adopt_target() if Step.TARGET in done else _stage(batch)
+    reach(Point.TARGET_STAGED)
     if Step.QUARANTINE in done:
         batch.adopt_quarantine(verdict)
     else:
         batch.commit_quarantine(verdict)
+    reach(Point.QUARANTINE_AFTER)
     if Step.TARGET not in done:
         batch.commit_target()
+    reach(Point.TARGET_AFTER)
     batch.record(verdict)
+    reach(Point.LEDGER_AFTER)
     return verdict
 
 

@@ -32,6 +32,7 @@ from jobs.pipeline.errors import (
     UnavailableError,
     root_cause,
 )
+from jobs.pipeline.failpoints import Point, reach
 from jobs.pipeline.isolation import isolate_corrupt_files, isolate_failing_rows
 from jobs.pipeline.lease import Lease, hold_lease
 from jobs.pipeline.ledger import BatchRecord
@@ -125,6 +126,7 @@ class PipelineRun:
         unparsed = open_stream(self.spark, self.pipeline)
         stages = compile_stages(self.spark, unparsed, self.pipeline)
         ensure_target(self.spark, self.pipeline, stages.target)
+        reach(Point.TARGET_CREATED)
         self._prepared = PreparedPipeline(
             stages, "", fingerprint(self.pipeline), *open_tables(self.spark, self.pipeline), lease
         )
@@ -182,7 +184,9 @@ class PipelineRun:
         with self._in_flight:
             try:
                 self._refuse_after_stop()
+                reach(Point.BATCH_ENTERED)
                 self._commit(unparsed, batch_id)
+                reach(Point.BATCH_LEFT)
             except BaseException as error:
                 self._failure = error
                 raise
@@ -310,6 +314,7 @@ def open_tables(spark: SparkSession, pipeline: Pipeline) -> tuple[SmallTable, Sm
     )
     for table in tables:
         table.create()
+        reach(Point.TABLE_CREATED)
     return tables
 
 

@@ -8,6 +8,9 @@ from pyspark.sql.types import StructType
 from jobs.pipeline.errors import ConfError, Problem, StateMismatchError
 from jobs.pipeline.file_lock import hold_new_table
 from jobs.pipeline.model import DeltaSink, Pipeline
+from jobs.pipeline.storage import list_names, remove
+
+_STAGED_COMMITS = "_staged_commits"
 
 
 def ensure_target(spark: SparkSession, pipeline: Pipeline, schema: StructType) -> None:
@@ -44,6 +47,7 @@ def _check_layout(pipeline: Pipeline, schema: StructType) -> None:
 
 
 def _create(spark: SparkSession, sink: DeltaSink, schema: StructType) -> None:
+    _clear_unfinished_log(spark, sink.path)
     builder = DeltaTable.createIfNotExists(spark).location(sink.path).addColumns(schema)
     if sink.partition_by:
         builder = builder.partitionedBy(*sink.partition_by)
@@ -56,6 +60,14 @@ def _create(spark: SparkSession, sink: DeltaSink, schema: StructType) -> None:
     except AnalysisException as error:
         message = f"cannot create the target {sink.path}: {str(error).splitlines()[0]}"
         raise StateMismatchError(message) from error
+
+
+def _clear_unfinished_log(spark: SparkSession, path: str) -> None:
+    """Remove a log without any version, left by a creation that was killed: Delta neither reads nor replaces it."""
+    log = f"{path}/_delta_log"
+    staged = list_names(spark, f"{log}/{_STAGED_COMMITS}")
+    if not staged and all(name.startswith(".") or name == _STAGED_COMMITS for name in list_names(spark, log)):
+        remove(spark, log)
 
 
 def _compare(pipeline: Pipeline, produced: StructType, existing: StructType) -> None:

@@ -76,6 +76,12 @@ def _write(stream: Any, text: str) -> None:
         stream.close()
 
 
+def remove(spark: SparkSession, path: str) -> None:
+    """Delete a file, or a directory with all that is in it; idempotent."""
+    file_system, target = _open(spark, path)
+    file_system.delete(target, True)
+
+
 def _open(spark: SparkSession, path: str) -> tuple[Any, Any]:
     jvm: Any = spark._jvm  # noqa: SLF001 - Hadoop's public API; PySpark has no door of its own to it
     target = jvm.org.apache.hadoop.fs.Path(path)

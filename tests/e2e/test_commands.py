@@ -2,7 +2,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 
 from deltalake import DeltaTable
 
@@ -104,21 +103,14 @@ def test_sigterm_ends_a_continuous_run_cleanly_and_a_second_run_is_turned_away(b
     assert DeltaTable(bundle.table("flights")).to_pyarrow_table().num_rows == 1
 
 
-def test_kill_after_the_target_and_before_the_quarantine_doubles_and_loses_nothing(bundle):
-    """The seam for the next release's fault matrix: one kill, at the worst place."""
+def test_kill_between_quarantine_and_target_doubles_and_loses_nothing(bundle, monkeypatch):
     land(bundle, "a.csv", ROW, ROW.replace("EWR", "XXX"))
-    killed = """
-import os, signal, sys
-from jobs.pipeline.batch import SparkBatch
-SparkBatch.write_quarantine = lambda self, verdict: os.kill(os.getpid(), signal.SIGKILL)
-from jobs.cli import main
-main()
-"""
-    command = [sys.executable, "-c", killed, *bundle.command("run", "flights")[1:]]
-    done = subprocess.run(command, capture_output=True, cwd=bundle.folder, check=False)
+    monkeypatch.setenv("ESCLUSA_FAILPOINT", "quarantine.after:1:kill9-both")
+    done = subprocess.run(bundle.command("run", "flights"), capture_output=True, cwd=bundle.folder, check=False)
     assert done.returncode == -signal.SIGKILL
-    assert DeltaTable(bundle.table("flights")).to_pyarrow_table().num_rows == 1
-    assert DeltaTable(bundle.table("flights_quarantine")).to_pyarrow_table().num_rows == 0
+    assert DeltaTable(bundle.table("flights")).to_pyarrow_table().num_rows == 0
+    assert DeltaTable(bundle.table("flights_quarantine")).to_pyarrow_table().num_rows == 1
+    monkeypatch.delenv("ESCLUSA_FAILPOINT")
     bundle.esclusa("run", "flights")
     assert DeltaTable(bundle.table("flights")).to_pyarrow_table().num_rows == 1
     assert DeltaTable(bundle.table("flights_quarantine")).to_pyarrow_table().num_rows == 1

@@ -3,6 +3,7 @@ import shutil
 
 import pytest
 
+from jobs.pipeline import runner
 from jobs.pipeline.errors import (
     AlreadyRunningError,
     BatchHeldError,
@@ -169,6 +170,20 @@ def test_replay_writes_only_what_an_earlier_attempt_did_not(bench, expect, lost)
     assert bench.ledger()[0]["target_version"] == 1
 
 
+def test_write_that_another_run_made_meanwhile_ends_the_run_and_does_not_hang_it(bench, monkeypatch):
+    """A JVM that outlived its Python commits after this run has asked the tables what is done."""
+    bench.define_files("csv")
+    bench.write("landing/a.csv", "1,a\n")
+    bench.run()
+    replay_last_batch(bench)
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "steps_done", lambda *_: frozenset())
+        with pytest.raises(AlreadyRunningError):
+            bench.run()
+    bench.run()
+    assert len(bench.target()) == 1
+
+
 def test_tables_that_only_spark_reaches_get_the_same_rows(bench, expect, monkeypatch):
     """Stands for object stores: nothing goes through delta-rs."""
     monkeypatch.setattr("jobs.pipeline.delta.local_path", lambda path: None)
@@ -239,6 +254,24 @@ def test_target_has_the_declared_schema_and_layout(bench):
     assert detail.properties["delta.appendOnly"] == "true"
     schema = bench.spark.read.format("delta").load(f"{bench.folder}/lake/p").schema.simpleString()
     assert schema == "struct<id:int,name:string,at:timestamp>"
+
+
+def test_creation_that_was_killed_before_its_first_version_is_made_good(bench):
+    bench.define_files("csv")
+    bench.write("landing/a.csv", "1,a\n")
+    bench.write(f"lake/p/_delta_log/.{0:020}.json.0.tmp", '{"commitInfo"')
+    (bench.folder / "lake/p/_delta_log/_staged_commits").mkdir()
+    [batch] = bench.run()
+    assert batch.rows_written == len(bench.target()) == 1
+
+
+def test_log_that_holds_more_than_the_remains_of_a_creation_is_left_alone(bench):
+    bench.define_files("csv")
+    bench.write("landing/a.csv", "1,a\n")
+    strange = bench.write("lake/p/_delta_log/_last_checkpoint", "{}")
+    with pytest.raises(StateMismatchError):
+        bench.run()
+    assert strange.exists()
 
 
 def test_clustering_is_declared_on_the_table(bench):

@@ -16,7 +16,7 @@ HEAVY = {"pyspark", "py4j", "pyarrow", "pandas", "numpy", "deltalake", "delta", 
 # a layer is named for what its modules know. Names are relative to jobs.pipeline.
 LAYERS = {
     "words": [
-        *["errors", "hints", "terminal", "yaml_text", "ddl", "storage", "columns", "record", "model"],
+        *["errors", "failpoints", "hints", "terminal", "yaml_text", "ddl", "storage", "columns", "record", "model"],
         *["quality.strftime", "quality.conditions", "sources.ranges"],
     ],
     "locks": ["file_lock"],
@@ -34,6 +34,16 @@ LAYERS = {
     "second looks at a batch": ["isolation"],
     "accounts of a run": ["progress", "runner"],
     "accounts of no run": ["plan"],
+}
+
+# The fault harness, in the same way; names are relative to jobs.testing. It stands above the library and its entrypoints.
+HARNESS = {
+    "accounts": ["ids", "logs", "nemesis"],
+    "judgement": ["checker", "producers"],
+    "subject": ["reader", "bed", "plain_job"],
+    "kills": ["matrix"],
+    "a pipeline under kills": ["lane"],
+    "all of them": ["torture"],
 }
 
 # What comes after what is for batch, runner and plan to know; a stage does not know the others.
@@ -123,6 +133,16 @@ def test_a_module_imports_only_from_layers_below_its_own(layer):
     assert {name: found for name, found in upward.items() if found} == {}
 
 
+def test_every_module_of_the_harness_has_its_place_and_imports_only_from_layers_below():
+    placed = [f"testing.{name}" for names in HARNESS.values() for name in names]
+    assert sorted(placed) == sorted(name for name in modules() if name.startswith("testing."))
+    below = set()
+    for names in HARNESS.values():
+        known = {other for name in names for other in own_imports(f"testing.{name}") if other.startswith("testing.")}
+        assert known <= below
+        below |= {f"testing.{name}" for name in names}
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_does_not_know_the_other_stages(stage):
     others = tuple(f"pipeline.{other}" for other in STAGES if other != stage)
@@ -156,9 +176,9 @@ def test_the_users_transforms_know_nothing_of_the_library():
     assert {name: own_imports(name) for name in modules() if name.startswith("transforms.") and own_imports(name)} == {}
 
 
-def test_only_the_command_and_development_itself_know_development():
+def test_only_the_command_the_torture_and_development_itself_know_development():
     users = {name for name in modules() if any(f"{one}.".startswith("dev.") for one in own_imports(name))}
-    assert {name for name in users if not name.startswith("dev.")} == {"cli"}
+    assert {name for name in users if not name.startswith("dev.")} == {"cli", "testing.torture"}
 
 
 @pytest.mark.parametrize("name", sorted(name for name in modules() if is_package(name)))

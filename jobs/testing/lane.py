@@ -1,0 +1,116 @@
+"""One pipeline under a series of kills: fed, killed, restarted, at last drained, and audited."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from jobs.testing.checker import Conservation, Tables, Violation, audit
+from jobs.testing.ids import read_ids
+from jobs.testing.logs import Checkpoint
+from jobs.testing.matrix import Case
+from jobs.testing.nemesis import HungError, Nemesis, Outcome
+from jobs.testing.producers import Producer
+from jobs.testing.reader import Reader
+
+DRAIN = "drain"
+
+
+@dataclass(slots=True)
+class Strike:
+    """What one case did."""
+
+    case: Case
+    was_killed: bool
+    batch: int
+    """The newest batch that was planned when the run had died; -1 for none."""
+    recovery_seconds: float | None = None
+    """Of the run that followed: from its start to its first commit."""
+    lost: int = 0
+    doubled: int = 0
+    misplaced: int = 0
+
+
+@dataclass(slots=True)
+class Lane:
+    """A pipeline, what feeds it, and what kills it."""
+
+    name: str
+    tables: Tables
+    producer: Producer
+    ids: Path
+    """The producer's id ledger."""
+    nemesis: Nemesis
+    rows: int
+    """Events that one batch takes."""
+    places: int
+    """What one batch takes as the checkpoint counts it: one file, or as many records as rows."""
+    ends_by_itself: bool
+    strikes: list[Strike] = field(default_factory=list)
+    violations: list[Violation] = field(default_factory=list)
+    conservation: Conservation = field(default_factory=Conservation)
+
+    def run(self, cases: Iterable[Case]) -> None:
+        """Meet every case, drain the source, audit; a reader watches the target all the while."""
+        with Reader(self.tables.target, self.tables.id_column) as reader:
+            for case in cases:
+                self._meet(case)
+            self._drain()
+        self._audit()
+        self.violations += reader.violations
+
+    def has_caught_up(self) -> bool:
+        """Whether Spark holds all that the source was given for done."""
+        return Checkpoint(self.tables.checkpoint).count_finished() >= self.producer.placed
+
+    def _meet(self, case: Case) -> None:
+        self._feed(case.batches)
+        outcome = self._run_once(case)
+        if outcome is None:
+            return
+        planned = Checkpoint(self.tables.checkpoint).planned
+        self.strikes.append(Strike(case, outcome.was_killed, max(planned, default=-1)))
+        if case.is_scripted and not outcome.was_killed:
+            self._report(f"{case.name}: the run ended with {outcome.exit_code} before the kill")
+        if outcome.was_killed and outcome.exit_code == 0 and case.is_scripted:
+            self._report(f"{case.name}: the run was killed and ended with 0")
+
+    def _feed(self, batches: int) -> None:
+        finished = Checkpoint(self.tables.checkpoint).count_finished()
+        while self.producer.placed < finished + batches * self.places:
+            self.producer.send(self.rows)
+
+    def _run_once(self, case: Case | None) -> Outcome | None:
+        ends = self.has_caught_up if case is None and not self.ends_by_itself else None
+        try:
+            outcome = self.nemesis.run(case.kill if case else None, ends)
+        except HungError as error:
+            self._report(f"{case.name if case else DRAIN}: {error}", "I9")
+            return None
+        if self.strikes and self.strikes[-1].recovery_seconds is None:
+            self.strikes[-1].recovery_seconds = outcome.recovery_seconds
+        return outcome
+
+    def _drain(self) -> None:
+        outcome = self._run_once(None)
+        if outcome is None or outcome.exit_code != 0 or not self.has_caught_up():
+            self._report(f"{DRAIN}: the last run, not killed, ended with {outcome}", "I9")
+        survivors = self.nemesis.bury_survivors()
+        if survivors:
+            self._report(f"{len(survivors)} processes outlived the kill of their other half", "I11")
+
+    def _audit(self) -> None:
+        ids = read_ids(self.ids)
+        self.conservation, found = audit(self.tables, ids)
+        self.violations += found
+        checkpoint = Checkpoint(self.tables.checkpoint)
+        for kind in ("lost", "doubled", "misplaced"):
+            for name in getattr(self.conservation, kind):
+                self._blame(kind, checkpoint.batch_of(ids[name].place))
+
+    def _blame(self, kind: str, batch: int | None) -> None:
+        """Count a broken id at the last kill that fell into its batch or one before."""
+        before = [strike for strike in self.strikes if batch is not None and strike.batch <= batch] or self.strikes
+        setattr(before[-1], kind, getattr(before[-1], kind) + 1)
+
+    def _report(self, message: str, invariant: str = "kill") -> None:
+        self.violations.append(Violation(invariant, message))

@@ -1,0 +1,85 @@
+import re
+from collections import Counter
+from pathlib import Path
+from random import Random
+
+import pytest
+from rich.console import Console
+
+from jobs.pipeline.failpoints import Point
+from jobs.testing.checker import Tables
+from jobs.testing.lane import Lane, Strike
+from jobs.testing.matrix import Case, creation_cases, random_cases, steady_cases
+from jobs.testing.nemesis import AtPoint, Kill, Victims
+from jobs.testing.torture import make_table
+
+TABLES = Tables(Path("t"), Path("q"), Path("c"), Path("l"))
+ABSENT = {15, 16, 18}  # no schema changes, no maintenance; K18 is every point with Python only
+
+
+def numbers(cases):
+    return {int(re.match(r"K(\d+) ", case.name)[1]) for case in cases}
+
+
+def test_the_matrix_holds_every_point_of_the_catalogue_that_has_a_place_here():
+    cases = steady_cases(TABLES, over_files=True, random=Random(1)) + creation_cases(TABLES)
+    assert numbers(cases) == set(range(20)) - ABSENT
+    assert {case.kill.moment.name for case in cases if isinstance(case.kill.moment, AtPoint)} == set(Point)
+
+
+def test_kafka_has_all_points_but_those_of_the_log_of_files():
+    cases = steady_cases(TABLES, over_files=False, random=Random(1))
+    assert numbers(cases) == set(range(20)) - ABSENT - {0, 13, 14}
+
+
+@pytest.mark.parametrize("over_files", [True, False])
+def test_every_scripted_point_has_every_set_of_victims_as_often(over_files):
+    cases = [case for case in steady_cases(TABLES, over_files=over_files, random=Random(1)) if case.is_scripted]
+    times = Counter((case.name, case.kill.victims) for case in cases)
+    assert {name for name, _ in times} == {case.name for case in cases}
+    assert all(count == (3 if name.startswith("K17") else 1) for (name, _), count in times.items())
+    assert len(times) == len({case.name for case in cases}) * len(Victims)
+
+
+def test_the_three_kills_of_k17_follow_each_other():
+    cases = steady_cases(TABLES, over_files=True, random=Random(1))
+    kills = [case.kill for case in cases if case.name.startswith("K17")]
+    first = [index for index, case in enumerate(cases) if case.name.startswith("K17")][::3]
+    assert all(cases[index] == cases[index + 1] == cases[index + 2] for index in first)
+    assert {kill.moment.nth for kill in kills} == {1}
+
+
+def test_the_order_and_the_times_repeat_with_the_seed():
+    def deal(seed):
+        times = random_cases(Random(seed))
+        return steady_cases(TABLES, over_files=True, random=Random(seed)) + [next(times) for _ in range(5)]
+
+    assert deal(1) == deal(1)
+    assert deal(1) != deal(2)
+
+
+def strike(batch, **figures):
+    case = Case("K7 target written", Kill(AtPoint(Point.TARGET_AFTER), Victims.PYTHON))
+    return Strike(case, was_killed=True, batch=batch, **figures)
+
+
+def lane(*strikes):
+    return Lane("x", TABLES, None, None, None, 1, 1, ends_by_itself=True, strikes=list(strikes))
+
+
+@pytest.mark.parametrize(("batch", "blamed"), [(0, 2), (1, 0), (2, 0), (3, 1), (9, 2), (None, 2)])
+def test_a_broken_id_is_blamed_on_the_last_kill_in_its_batch_or_before(batch, blamed):
+    one = lane(strike(1), strike(3), strike(5))
+    one._blame("lost", batch)
+    assert [strike.lost for strike in one.strikes].index(1) == blamed
+
+
+def test_the_table_counts_kills_and_victims():
+    console = Console(width=160, record=True, file=None, quiet=True)
+    one = lane(strike(1, recovery_seconds=4.0), strike(2, doubled=3, recovery_seconds=6.0))
+    console.quiet = False
+    with console.capture() as captured:
+        console.print(make_table([one]))
+    rows = {line.split("  ")[0].strip(): line.split()[-7:] for line in captured.get().splitlines()}
+    assert rows["K7 target written"] == ["2", "2", "0", "3", "0", "5.0", "6.0"]
+    assert rows["of these, Python only (K18)"] == rows["K7 target written"]
