@@ -10,14 +10,12 @@ from typing import Any
 
 from pyspark.sql import DataFrame, Observation
 from pyspark.sql import functions as F
-from pyspark.sql.types import StructType
 
 from jobs.pipeline.commit import Step, transaction
 from jobs.pipeline.delta import Commit, SmallTable, StagedAppend, TransactionId, find_commit, stage_append
 from jobs.pipeline.errors import ReconciliationError
 from jobs.pipeline.lease import Lease
 from jobs.pipeline.ledger import BatchRecord, Status
-from jobs.pipeline.model import Pipeline
 from jobs.pipeline.quality.gate import (
     Gate,
     annotate,
@@ -28,19 +26,8 @@ from jobs.pipeline.quality.gate import (
 from jobs.pipeline.quality.verdict import Verdict
 from jobs.pipeline.quarantine import gathered_rows, scanned_rows
 from jobs.pipeline.record import MALFORMED
-from jobs.pipeline.sources.text_values import Parser
+from jobs.pipeline.stages import Stages
 from jobs.pipeline.transforms import apply_transforms
-
-
-@dataclass(frozen=True, slots=True)
-class Stages:
-    """A pipeline's stages, compiled once a run for the columns that its source gives."""
-
-    pipeline: Pipeline
-    parser: Parser
-    gate: Gate
-    target: StructType
-    """Columns of the target, in the pipeline's order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +75,7 @@ def set_apart_rows(unparsed: DataFrame, stages: Stages, verdict: Verdict) -> Dat
 def annotate_well_formed(parsed: DataFrame, stages: Stages) -> DataFrame:
     """Lazily transform and annotate parsed rows, malformed ones left out."""
     well_formed = parsed.where(F.col(MALFORMED).isNull()).drop(MALFORMED)
-    return annotate(apply_transforms(well_formed, stages.pipeline), stages.gate)
+    return annotate(apply_transforms(well_formed, stages.pipeline, stages.batch_time), stages.gate)
 
 
 def inspect_frames(frames: Frames, gate: Gate) -> Verdict:
@@ -207,7 +194,7 @@ class SparkBatch:
         return {
             "pipeline": self.prepared.stages.pipeline.name,
             "batch_id": self.batch_id,
-            "quarantined_at": self.started_at,
+            "quarantined_at": self.prepared.stages.batch_time,
             "rules_fingerprint": self.prepared.fingerprint,
         }
 

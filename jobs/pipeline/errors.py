@@ -73,6 +73,12 @@ class StateMismatchError(EsclusaError):
     exit_code = 6
 
 
+class TransformChangedError(StateMismatchError):
+    """A batch is committed in part, by the code of a Python transform that is not there any more."""
+
+    code = "TRANSFORM_CHANGED"
+
+
 class ReconciliationError(EsclusaError):
     """Rows read are not rows written + quarantined + dropped: the batch fails and is replayed."""
 

@@ -15,7 +15,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
-from jobs.pipeline.batch import SparkBatch, Stages, annotate_well_formed
+from jobs.pipeline.batch import SparkBatch, annotate_well_formed
 from jobs.pipeline.checkpoint import SeenFile, read_batch_files
 from jobs.pipeline.errors import StateMismatchError, TransformError, full_text, root_cause
 from jobs.pipeline.model import FilesSource
@@ -23,6 +23,7 @@ from jobs.pipeline.record import MALFORMED, RECORD, coordinates, raw_bytes, reco
 from jobs.pipeline.sources.file_faults import SPARK_FAILURES, corruption, find_corrupt
 from jobs.pipeline.sources.source import open_files
 from jobs.pipeline.sources.text_values import Parser
+from jobs.pipeline.stages import Stages
 from jobs.pipeline.transforms import apply_transforms
 
 MAX_FAILING_ROWS = 100
@@ -128,7 +129,8 @@ class _Search:
         well_formed = rows.where(F.col(MALFORMED).isNull()).drop(MALFORMED)
         for index in range(len(pipeline.spec.transforms)):
             spec = pipeline.spec.model_copy(update={"transforms": pipeline.spec.transforms[: index + 1]})
-            if _failure(apply_transforms(well_formed, pipeline.model_copy(update={"spec": spec}))):
+            first_ones = pipeline.model_copy(update={"spec": spec})
+            if _failure(apply_transforms(well_formed, first_ones, self.stages.batch_time)):
                 return f"transforms[{index}]"
         return "a check"
 

@@ -7,8 +7,8 @@ from jobs.pipeline.batch import build_frames, inspect_frames
 from jobs.pipeline.model import Check, Pipeline, Scope, SqlTransform
 from jobs.pipeline.quality.gate import Gate
 from jobs.pipeline.quality.verdict import Verdict
-from jobs.pipeline.runner import compile_stages, fingerprint
 from jobs.pipeline.sources.source import open_sample, open_stream
+from jobs.pipeline.stages import compile_stages, fingerprint
 from jobs.pipeline.summary import EXAMPLES_SHOWN, shown_raw
 
 _HOW = {

@@ -1,11 +1,11 @@
 """Runs a pipeline: wires the stages in their order, and holds that order and nothing else."""
 
-import hashlib
 import json
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any
 
 from pyspark.errors import StreamingQueryException
@@ -13,7 +13,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
 from jobs.pipeline import ledger, quarantine
-from jobs.pipeline.batch import PreparedPipeline, SparkBatch, Stages
+from jobs.pipeline.batch import PreparedPipeline, SparkBatch
 from jobs.pipeline.checkpoint import (
     find_unfinished_batch,
     read_batch_files,
@@ -21,14 +21,13 @@ from jobs.pipeline.checkpoint import (
     read_seen_files,
     read_source_range,
 )
-from jobs.pipeline.columns import quote
 from jobs.pipeline.commit import Step, commit_batch, transaction
 from jobs.pipeline.delta import SmallTable, last_transaction
 from jobs.pipeline.errors import (
     AlreadyRunningError,
-    ConfError,
     EsclusaError,
     StateMismatchError,
+    TransformChangedError,
     UnavailableError,
     root_cause,
 )
@@ -36,14 +35,12 @@ from jobs.pipeline.failpoints import Point, reach
 from jobs.pipeline.isolation import isolate_corrupt_files, isolate_failing_rows
 from jobs.pipeline.lease import Lease, hold_lease
 from jobs.pipeline.ledger import BatchRecord
+from jobs.pipeline.manifest import Manifest, read_manifest, write_manifest
 from jobs.pipeline.model import FilesSource, Pipeline
-from jobs.pipeline.quality.binding import find_problems
-from jobs.pipeline.quality.gate import compile_gate, data_columns
-from jobs.pipeline.record import MALFORMED
 from jobs.pipeline.sinks import ensure_target
 from jobs.pipeline.sources.file_faults import SkippedFile, find_skipped, has_glob_signs, require_files
-from jobs.pipeline.sources.source import compile_parser, count_files, open_files, open_stream
-from jobs.pipeline.transforms import apply_transforms, vet_transforms
+from jobs.pipeline.sources.source import count_files, open_files, open_stream
+from jobs.pipeline.stages import compile_stages, fingerprint
 
 POLL_SECONDS = 1
 _BUSY = (
@@ -66,33 +63,6 @@ Report = Callable[[BatchRecord], None]
 
 class StopRequestedError(Exception):
     """Raised inside the next batch when the run has been asked to stop; nothing of that batch is written."""
-
-
-def compile_stages(spark: SparkSession, unparsed: DataFrame, pipeline: Pipeline) -> Stages:
-    """Compile parser, transforms and gate for rows like those of `unparsed`; starts no Spark job.
-
-    Raises ConfError for transforms and checks that cannot be evaluated over this source.
-    """
-    vet_transforms(spark, pipeline)
-    parser = compile_parser(unparsed, pipeline)
-    empty = spark.createDataFrame([], unparsed.schema)
-    shaped = apply_transforms(parser(empty).drop(MALFORMED), pipeline)
-    target = shaped.select(*map(quote, data_columns(shaped))).schema
-    problems = find_problems(pipeline.checks, target, spark)
-    if problems:
-        raise ConfError(problems)
-    return Stages(pipeline, parser, compile_gate(pipeline.checks, pipeline.spec.quality, shaped), target)
-
-
-def fingerprint(pipeline: Pipeline) -> str:
-    """Short hash of all that decides about a row: checks, transforms, schema, quality settings."""
-    rules = [check.model_dump(mode="json", exclude={"file", "line"}) for check in pipeline.checks]
-    content = [
-        rules,
-        pipeline.spec.model_dump(mode="json", include={"transforms", "quality"}),
-        pipeline.schema_ddl,
-    ]
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(slots=True)
@@ -124,12 +94,7 @@ class PipelineRun:
 
     def _start(self, lease: Lease) -> None:
         unparsed = open_stream(self.spark, self.pipeline)
-        stages = compile_stages(self.spark, unparsed, self.pipeline)
-        ensure_target(self.spark, self.pipeline, stages.target)
-        reach(Point.TARGET_CREATED)
-        self._prepared = PreparedPipeline(
-            stages, "", fingerprint(self.pipeline), *open_tables(self.spark, self.pipeline), lease
-        )
+        self._prepared = prepare(self.spark, unparsed, self.pipeline, lease)
         writer = unparsed.writeStream.queryName(self.pipeline.name).option(
             "checkpointLocation", self.pipeline.checkpoint
         )
@@ -196,9 +161,8 @@ class PipelineRun:
             raise StopRequestedError
 
     def _commit(self, unparsed: DataFrame, batch_id: int) -> None:
-        prepared = self._with_query_id(unparsed.sparkSession)
-        is_first = self._last_batch < 0
-        done = steps_done(unparsed.sparkSession, prepared, batch_id) if is_first else frozenset()
+        prepared, done = self._pin(self._with_query_id(unparsed.sparkSession), unparsed, batch_id)
+        reach(Point.BATCH_PINNED)
         source_range = read_source_range(unparsed.sparkSession, self.pipeline.checkpoint, batch_id)
         unparsed = self._with_names_taken_literally(unparsed, batch_id)
         batch = SparkBatch(
@@ -210,6 +174,16 @@ class PipelineRun:
         )
         _commit_without_poison(batch, done, self.report)
         self._last_batch = batch_id
+
+    def _pin(
+        self, prepared: PreparedPipeline, unparsed: DataFrame, batch_id: int
+    ) -> tuple[PreparedPipeline, frozenset[Step]]:
+        """What the batch is judged and written by, and which of its commits are there: only a first batch has any."""
+        if self._last_batch < 0:
+            replayed, done = resume(prepared, unparsed, batch_id)
+            if done:
+                return replayed, done
+        return pin(prepared, unparsed.sparkSession, batch_id), frozenset()
 
     def _with_names_taken_literally(self, unparsed: DataFrame, batch_id: int) -> DataFrame:
         if not isinstance(self.pipeline.spec.source, FilesSource):
@@ -242,6 +216,52 @@ class PipelineRun:
         else:
             self._files_seen += json.loads(source_range)["files"] or 0
         return max(0, listed - self._files_seen)
+
+
+def prepare(spark: SparkSession, unparsed: DataFrame, pipeline: Pipeline, lease: Lease) -> PreparedPipeline:
+    """Compile the stages, and create the tables or compare them with what the pipeline produces."""
+    stages = compile_stages(spark, unparsed, pipeline)
+    ensure_target(spark, pipeline, stages.target)
+    reach(Point.TARGET_CREATED)
+    return PreparedPipeline(stages, "", fingerprint(pipeline), *open_tables(spark, pipeline), lease)
+
+
+def pin(prepared: PreparedPipeline, spark: SparkSession, batch_id: int) -> PreparedPipeline:
+    """Write the manifest of a batch of which nothing is committed, by today's conf and today's clock."""
+    pipeline = prepared.stages.pipeline
+    manifest = Manifest(
+        batch_id=batch_id, batch_time=datetime.now(UTC), fingerprint=prepared.fingerprint, pipeline=pipeline
+    )
+    write_manifest(spark, pipeline.checkpoint, manifest)
+    return _at(prepared, manifest.batch_time)
+
+
+def resume(prepared: PreparedPipeline, unparsed: DataFrame, batch_id: int) -> tuple[PreparedPipeline, frozenset[Step]]:
+    """Stages and tables by which an earlier attempt at this batch committed something, and what it committed.
+
+    An attempt that committed nothing binds nobody: conf may have been mended since. Raises StateMismatchError if the
+    code of a transform that decided about committed rows is not there any more.
+    """
+    spark = unparsed.sparkSession
+    manifest = read_manifest(spark, prepared.stages.pipeline.checkpoint, batch_id)
+    if manifest is None:
+        return prepared, steps_done(spark, prepared, batch_id)
+    pinned = prepared
+    if manifest.pipeline != prepared.stages.pipeline:
+        own = prepare(spark, unparsed, manifest.pipeline, prepared.lease)
+        pinned = replace(own, query_id=prepared.query_id)
+    done = steps_done(spark, pinned, batch_id)
+    if done and pinned.fingerprint != manifest.fingerprint:
+        message = (
+            f"batch {batch_id} is committed in part ({', '.join(sorted(done))}), and the code of its Python transforms "
+            "has changed since. Put the earlier code back for one run; the change then starts with the next batch"
+        )
+        raise TransformChangedError(message)
+    return _at(pinned, manifest.batch_time), done
+
+
+def _at(prepared: PreparedPipeline, batch_time: datetime) -> PreparedPipeline:
+    return replace(prepared, stages=replace(prepared.stages, batch_time=batch_time))
 
 
 def _commit_without_poison(batch: SparkBatch, done: frozenset[Step], report: Report) -> None:

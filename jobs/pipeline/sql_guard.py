@@ -8,7 +8,7 @@ from typing import Any
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import ParseException
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
 ALLOWED_PLAN_NODES = frozenset(
     "Project Filter SubqueryAlias UnresolvedRelation UnresolvedWith Generate UnresolvedSubqueryColumnAliases "
@@ -56,6 +56,17 @@ def check_predicate(spark: SparkSession, sql: str) -> None:
     """Refuse a SQL predicate that is more than an expression over columns. Raises UnsafeSqlError."""
     for node in _parse(spark, sql, "parseExpression"):
         _check_expression(node)
+
+
+def find_unrepeatable(df: DataFrame) -> str | None:
+    """Why the frame would not have the same rows in a replay of its batch, or None; starts no Spark job."""
+    plan = df._jdf.queryExecution().analyzed()  # noqa: SLF001 - PySpark does not show the plan's properties
+    pattern = df.sparkSession._jvm.org.apache.spark.sql.catalyst.trees.TreePattern  # type: ignore[union-attr] # noqa: SLF001
+    if plan.containsPattern(pattern.CURRENT_LIKE()):
+        return "it looks at the clock or the session, which differ in a replay; the batch's own time is :batch_time"
+    if not plan.deterministic():
+        return "it uses a function whose result a replay would change (rand, uuid, monotonically_increasing_id, …)"
+    return None
 
 
 def _parse(spark: SparkSession, sql: str, method: str) -> list[dict[str, Any]]:

@@ -1,9 +1,13 @@
 """Transform list -> DataFrame, lazily: SQL over `input`, and Python functions from jobs/transforms/."""
 
+import hashlib
 import importlib
+import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
+from types import ModuleType
 from typing import cast
 
 from pyspark.errors import AnalysisException, PySparkException
@@ -13,33 +17,27 @@ import jobs.transforms
 from jobs.pipeline.errors import ConfError, Problem
 from jobs.pipeline.model import Pipeline, PythonTransform, SqlTransform, Transform
 from jobs.pipeline.record import RECORD
-from jobs.pipeline.sql_guard import UnsafeSqlError, check_select
+from jobs.pipeline.sql_guard import UnsafeSqlError, check_select, find_unrepeatable
 
 INPUT_VIEW = "input"
+# Delta's SQL extension does not hand named parameters on to Spark's parser, so the literal is put in as text.
+_CLOCK = re.compile(r":batch_time\b")
 _FIRST_SELECT = re.compile(r"^((?:\s|--[^\n]*\n|/\*.*?\*/)*SELECT)\b(?!\s+DISTINCT\b)", re.IGNORECASE | re.DOTALL)
 
 
-def apply_transforms(df: DataFrame, pipeline: Pipeline) -> DataFrame:
+def apply_transforms(df: DataFrame, pipeline: Pipeline, batch_time: datetime) -> DataFrame:
     """Apply the transforms in order; starts no Spark job.
 
     In and out: `_record` plus data columns. A simple SELECT keeps `_record` by itself; others must select it.
-    Raises ConfError, naming the transform, for SQL that Spark cannot analyse or that loses `_record`.
+    SQL reads the batch's clock as `:batch_time`. Raises ConfError, naming the transform, for SQL that Spark cannot
+    analyse or that loses `_record`.
     """
-    for index, transform in enumerate(pipeline.spec.transforms):
-        try:
-            df = _apply(df, transform, pipeline.root)
-        except (PySparkException, ValueError) as error:
-            raise _conf_error(pipeline, index, _first_line(error)) from error
-        if RECORD not in df.columns:
-            raise _conf_error(
-                pipeline,
-                index,
-                f"its result has no {RECORD} column; keep it, for example SELECT *, or SELECT {RECORD}, …",
-            )
+    for _, shaped in _results(df, pipeline, batch_time):
+        df = shaped
     return df
 
 
-def vet_transforms(spark: SparkSession, pipeline: Pipeline) -> None:
+def vet_sql(spark: SparkSession, pipeline: Pipeline) -> None:
     """Refuse SQL outside what conf may say, before any of it is analysed; ConfError names the transform."""
     for index, transform in enumerate(pipeline.spec.transforms):
         if isinstance(transform, SqlTransform):
@@ -49,16 +47,49 @@ def vet_transforms(spark: SparkSession, pipeline: Pipeline) -> None:
                 raise _conf_error(pipeline, index, str(error)) from error
 
 
-def _apply(df: DataFrame, transform: Transform, root: str) -> DataFrame:
+def vet_repeatable(df: DataFrame, pipeline: Pipeline, batch_time: datetime) -> None:
+    """Refuse transforms whose result changes from one run to the next; ConfError names the transform."""
+    for index, shaped in _results(df, pipeline, batch_time):
+        reason = find_unrepeatable(shaped)
+        if reason:
+            raise _conf_error(pipeline, index, reason)
+
+
+def hash_functions(pipeline: Pipeline) -> list[str]:
+    """A hash of each Python transform's module, in order: an edit of the code is an edit of the rules."""
+    return [
+        hashlib.sha256(inspect.getsource(_load_module(transform.python, pipeline.root)).encode()).hexdigest()
+        for transform in pipeline.spec.transforms
+        if isinstance(transform, PythonTransform)
+    ]
+
+
+def _results(df: DataFrame, pipeline: Pipeline, batch_time: datetime) -> Iterator[tuple[int, DataFrame]]:
+    for index, transform in enumerate(pipeline.spec.transforms):
+        try:
+            df = _apply(df, transform, pipeline.root, batch_time)
+        except (PySparkException, ValueError) as error:
+            raise _conf_error(pipeline, index, _first_line(error)) from error
+        if RECORD not in df.columns:
+            raise _conf_error(
+                pipeline,
+                index,
+                f"its result has no {RECORD} column; keep it, for example SELECT *, or SELECT {RECORD}, …",
+            )
+        yield index, df
+
+
+def _apply(df: DataFrame, transform: Transform, root: str, batch_time: datetime) -> DataFrame:
     match transform:
         case SqlTransform(sql=sql):
-            return _select(df, sql)
+            return _select(df, sql, batch_time)
         case PythonTransform(python=name):
             return load_function(name, root)(df)
 
 
-def _select(df: DataFrame, sql: str) -> DataFrame:
+def _select(df: DataFrame, sql: str, batch_time: datetime) -> DataFrame:
     df.createOrReplaceTempView(INPUT_VIEW)
+    sql = _CLOCK.sub(f"TIMESTAMP '{batch_time.isoformat()}'", sql)
     result = df.sparkSession.sql(sql)
     if RECORD in result.columns:
         return result
@@ -70,12 +101,15 @@ def _select(df: DataFrame, sql: str) -> DataFrame:
 
 def load_function(name: str, root: str) -> Callable[[DataFrame], DataFrame]:
     """The function `module.function` of jobs/transforms/, in the bundle at `root` or in the installed package."""
+    function = name.rpartition(".")[2]
+    return cast("Callable[[DataFrame], DataFrame]", getattr(_load_module(name, root), function))
+
+
+def _load_module(name: str, root: str) -> ModuleType:
     own_folder = str(Path(root) / "jobs" / "transforms")
     if own_folder not in jobs.transforms.__path__:
         jobs.transforms.__path__.insert(0, own_folder)
-    module, _, function = name.rpartition(".")
-    found = importlib.import_module(f"jobs.transforms.{module}")
-    return cast("Callable[[DataFrame], DataFrame]", getattr(found, function))
+    return importlib.import_module(f"jobs.transforms.{name.rpartition('.')[0]}")
 
 
 def _first_line(error: Exception) -> str:

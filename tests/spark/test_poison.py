@@ -11,8 +11,9 @@ import pytest
 
 from jobs.pipeline.batch import PreparedPipeline, SparkBatch
 from jobs.pipeline.commit import commit_batch
-from jobs.pipeline.runner import compile_stages, open_tables
+from jobs.pipeline.runner import open_tables
 from jobs.pipeline.sinks import ensure_target
+from jobs.pipeline.stages import compile_stages
 
 DDL = """id INT, name STRING, share DOUBLE, ratio FLOAT, small TINYINT, amount DECIMAL(10,2), on_day DATE,
 at TIMESTAMP, flag BOOLEAN, blob BINARY, customer STRUCT<id: BIGINT, ratio: FLOAT, since: DATE>, tags ARRAY<INT>,

@@ -21,7 +21,7 @@ LAYERS = {
     ],
     "locks": ["file_lock"],
     "tools": [
-        *["secret_text", "lease", "session", "sql_guard", "checkpoint", "delta", "sources.text_values"],
+        *["secret_text", "lease", "session", "sql_guard", "checkpoint", "manifest", "delta", "sources.text_values"],
         "quality.parameters",
     ],
     "parts of a stage": [
@@ -30,6 +30,7 @@ LAYERS = {
     ],
     "stages": ["conf", "sources.source", "transforms", "quality.binding", "quality.gate", "quarantine", "sinks"],
     "protocol": ["commit", "ledger", "entrypoint"],
+    "a pipeline compiled": ["stages"],
     "accounts of a batch": ["summary", "status", "batch"],
     "second looks at a batch": ["isolation"],
     "accounts of a run": ["progress", "runner"],
@@ -48,7 +49,7 @@ HARNESS = {
 
 # What comes after what is for batch, runner and plan to know; a stage does not know the others.
 STAGES = ["sources", "transforms", "quality", "quarantine", "sinks"]
-WIRING = {"batch", "isolation", "runner", "plan"}
+WIRING = {"stages", "batch", "isolation", "runner", "plan"}
 
 # Nothing above these needs a JVM, Arrow or Great Expectations: check, --help and DAG parsing rest on them.
 LIGHT = [

@@ -11,6 +11,7 @@ STABLE = {
     "AlreadyRunningError": ("ALREADY_RUNNING", 5, False),
     "LeaseLostError": ("LEASE_LOST", 5, False),
     "StateMismatchError": ("STATE_MISMATCH", 6, False),
+    "TransformChangedError": ("TRANSFORM_CHANGED", 6, False),
     "ReconciliationError": ("ROWS_DO_NOT_ADD_UP", 1, False),
     "TransformError": ("TRANSFORM_FAILS", 1, False),
 }

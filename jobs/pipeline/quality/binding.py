@@ -5,12 +5,13 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
+from pyspark.errors import AnalysisException
 from pyspark.sql import SparkSession
 from pyspark.sql import types as T
 
 from jobs.pipeline.errors import Problem
 from jobs.pipeline.model import Check, Scope
-from jobs.pipeline.sql_guard import UnsafeSqlError, check_predicate
+from jobs.pipeline.sql_guard import UnsafeSqlError, check_predicate, find_unrepeatable
 
 _FAMILIES: tuple[tuple[str, tuple[type, ...]], ...] = (
     ("number", (T.NumericType,)),
@@ -116,8 +117,11 @@ def _condition_problems(check: Check, schema: T.StructType, spark: SparkSession)
     if isinstance(condition, str):
         try:
             check_predicate(spark, condition)
-        except UnsafeSqlError as error:
-            yield f"row_condition: {error}"
+            reason = find_unrepeatable(spark.createDataFrame([], schema).where(condition))
+        except (UnsafeSqlError, AnalysisException) as error:
+            reason = str(error).strip().splitlines()[0]
+        if reason:
+            yield f"row_condition: {reason}"
 
 
 def _columns_of(condition: dict[str, Any]) -> Iterator[str]:

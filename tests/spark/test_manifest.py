@@ -1,0 +1,125 @@
+"""A batch that is committed in part is finished by the rules that began it, whatever became of conf meanwhile."""
+
+import pytest
+
+from jobs.pipeline.errors import BatchHeldError, ConfError, EsclusaError, TransformChangedError
+from jobs.pipeline.failpoints import Point, arm
+from jobs.pipeline.manifest import read_manifest
+
+CSV = "{header: true}"
+DOUBLED = "def double(df):\n    return df.withColumn('id', df.id * {factor})\n"
+
+
+def small(expect, limit):
+    return expect("column_values_to_be_between", "id", max_value=limit, name="small")
+
+
+def crash_at(point, monkeypatch):
+    monkeypatch.setattr("jobs.pipeline.commit.reach", arm(f"{point}:1:raise"))
+
+
+@pytest.fixture
+def crashed(bench, expect, monkeypatch):
+    """Rows 1, 5 and 9 under `id <= 6`, crashed between quarantine and target."""
+    bench.suite(small(expect, 6))
+    bench.define_files("csv", CSV)
+    bench.write("landing/a.csv", "id,name\n1,a\n5,b\n9,c\n")
+    crash_at(Point.QUARANTINE_AFTER, monkeypatch)
+    with pytest.raises(EsclusaError):
+        bench.run()
+    assert (len(bench.target()), [row["raw"] for row in bench.quarantine()]) == (0, [b"9,c"])
+    return bench
+
+
+def test_rules_edited_between_crash_and_restart_start_with_the_next_batch(crashed, expect):
+    crashed.suite(small(expect, 3))
+    crashed.write("landing/b.csv", "id,name\n5,d\n2,e\n")
+    crashed.run()
+    assert sorted((row["id"], row["name"]) for row in crashed.target()) == [(1, "a"), (2, "e"), (5, "b")]
+    assert sorted(row["raw"] for row in crashed.quarantine()) == [b"5,d", b"9,c"]
+    first, second = (row["rules_fingerprint"] for row in crashed.ledger())
+    assert first != second
+    assert {row["batch_id"]: row["rules_fingerprint"] for row in crashed.quarantine()} == {0: first, 1: second}
+
+
+def test_without_the_manifest_the_edit_would_tear_the_batch_apart(crashed, expect):
+    """The baseline: row 5 would be in neither table, so the counts stop the run."""
+    (crashed.folder / "state/checkpoints/p/esclusa/manifest.json").unlink()
+    crashed.suite(small(expect, 3))
+    with pytest.raises(EsclusaError, match="does not add up: 1 rows in the quarantine, 2 expected"):
+        crashed.run()
+
+
+def test_replay_keeps_the_clock_of_the_first_attempt(bench, monkeypatch):
+    bench.define_files("csv", CSV, rest="transforms: [{sql: 'SELECT *, :batch_time AS loaded_at FROM input'}]")
+    bench.write("landing/a.csv", "id,name\n1,a\nbroken\n")
+    crash_at(Point.TARGET_AFTER, monkeypatch)
+    with pytest.raises(EsclusaError):
+        bench.run()
+    manifest = read_manifest(bench.spark, str(bench.folder / "state/checkpoints/p"), 0)
+    [loaded] = bench.target()
+    assert loaded["loaded_at"] == manifest.batch_time
+    bench.run()
+    assert [row["quarantined_at"] for row in bench.quarantine()] == [manifest.batch_time]
+    assert len(bench.ledger()) == 1
+
+
+def test_batch_of_which_nothing_is_committed_takes_mended_rules(bench, expect):
+    bench.suite(expect("column_values_to_be_between", "id", max_value=3, name="small", on_failure="expect_or_fail"))
+    bench.define_files("csv", CSV)
+    bench.write("landing/a.csv", "id,name\n1,a\n5,b\n")
+    with pytest.raises(BatchHeldError):
+        bench.run()
+    bench.suite(small(expect, 9))
+    bench.run()
+    assert len(bench.target()) == 2
+
+
+def test_code_of_a_transform_that_changed_under_a_batch_in_part_is_refused(bench, monkeypatch):
+    bench.write("jobs/transforms/twice.py", DOUBLED.format(factor=2))
+    bench.define_files("csv", CSV, rest="transforms: [{python: twice.double}]")
+    bench.write("landing/a.csv", "id,name\n1,a\nbroken\n")
+    crash_at(Point.QUARANTINE_AFTER, monkeypatch)
+    with pytest.raises(EsclusaError):
+        bench.run()
+    monkeypatch.setattr("jobs.pipeline.stages.hash_functions", lambda pipeline: ["another"])
+    with pytest.raises(TransformChangedError, match="committed in part"):
+        bench.run()
+    monkeypatch.undo()
+    bench.run()
+    assert [row["id"] for row in bench.target()] == [2]
+
+
+@pytest.mark.parametrize(
+    ("expression", "reason"),
+    [
+        ("rand()", "result a replay would change"),
+        ("uuid()", "result a replay would change"),
+        ("monotonically_increasing_id()", "result a replay would change"),
+        ("shuffle(array(id, 2))", "result a replay would change"),
+        ("current_timestamp()", ":batch_time"),
+        ("now()", ":batch_time"),
+        ("current_date", ":batch_time"),
+        ("localtimestamp()", ":batch_time"),
+    ],
+)
+def test_transform_that_a_replay_would_see_otherwise_is_refused(bench, expression, reason):
+    bench.define_files("csv", CSV, rest=f"transforms: [{{sql: 'SELECT *, {expression} AS x FROM input'}}]")
+    with pytest.raises(ConfError, match=reason):
+        bench.run()
+
+
+def test_python_transform_that_a_replay_would_see_otherwise_is_refused(bench):
+    code = "from pyspark.sql import functions as F\ndef add(df):\n    return df.withColumn('x', F.rand())\n"
+    bench.write("jobs/transforms/random_column.py", code)
+    bench.define_files("csv", CSV, rest="transforms: [{python: random_column.add}]")
+    with pytest.raises(ConfError, match="p.yml:2: transforms"):
+        bench.run()
+
+
+def test_row_condition_that_a_replay_would_see_otherwise_is_refused(bench, expect):
+    condition = {"row_condition": "id > rand()", "condition_parser": "spark"}
+    bench.suite(expect("column_values_to_not_be_null", "name", **condition))
+    bench.define_files("csv", CSV)
+    with pytest.raises(ConfError, match="result a replay would change"):
+        bench.run()
