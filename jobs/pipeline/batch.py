@@ -12,8 +12,16 @@ from pyspark.sql import DataFrame, Observation
 from pyspark.sql import functions as F
 
 from jobs.pipeline.commit import Step, transaction
-from jobs.pipeline.delta import Commit, SmallTable, StagedAppend, TransactionId, find_commit, stage_append
-from jobs.pipeline.errors import ReconciliationError
+from jobs.pipeline.delta import (
+    Commit,
+    SmallTable,
+    StagedAppend,
+    TransactionId,
+    find_commit,
+    last_transaction,
+    stage_append,
+)
+from jobs.pipeline.errors import AlreadyRunningError, ReconciliationError
 from jobs.pipeline.lease import Lease
 from jobs.pipeline.ledger import BatchRecord, Status
 from jobs.pipeline.quality.gate import (
@@ -93,6 +101,8 @@ class SparkBatch:
     batch_id: int
     source_range: str
     lag: int | None
+    is_first: bool = True
+    """Of its run: only then can another run, which lost its lease, have committed this very batch meanwhile."""
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     finished: BatchRecord | None = None
     """The ledger's row, once it is written."""
@@ -114,8 +124,19 @@ class SparkBatch:
         with self._timed("write"):
             self._staged = stage_append(good, stages.pipeline.spec.sink.path, self._transaction(Step.TARGET))
             verdict = stages.gate.judge(frames.source.get, frames.gated.get)
+        if self.is_first:
+            self._refuse_if_committed_meanwhile()
         self._reconcile("staged for the target", self._staged, verdict.rows_passed)
         return verdict
+
+    def _refuse_if_committed_meanwhile(self) -> None:
+        """Delta refuses to commit against what came after the staging began; what came just before it looks over."""
+        wanted = self._transaction(Step.TARGET)
+        path = self.prepared.stages.pipeline.spec.sink.path
+        found = last_transaction(self.unparsed.sparkSession, path, wanted.app_id)
+        if found is not None and found >= wanted.version:
+            message = f"batch {self.batch_id} was committed by another run meanwhile; start again"
+            raise AlreadyRunningError(message)
 
     def discard_target(self) -> None:
         """Remove the staged files of a held batch."""

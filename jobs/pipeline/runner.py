@@ -171,6 +171,7 @@ class PipelineRun:
             batch_id,
             source_range=source_range,
             lag=self._lag(source_range),
+            is_first=self._last_batch < 0,
         )
         _commit_without_poison(batch, done, self.report)
         self._last_batch = batch_id

@@ -11,6 +11,7 @@ import pytest
 
 from jobs.pipeline.batch import PreparedPipeline, SparkBatch
 from jobs.pipeline.commit import commit_batch
+from jobs.pipeline.lease import hold_lease
 from jobs.pipeline.runner import open_tables
 from jobs.pipeline.sinks import ensure_target
 from jobs.pipeline.stages import compile_stages
@@ -207,9 +208,9 @@ def commit(bench, unparsed):
     pipeline = bench.load()
     stages = compile_stages(bench.spark, unparsed, pipeline)
     ensure_target(bench.spark, pipeline, stages.target)
-    prepared = PreparedPipeline(stages, "q", "f", *open_tables(bench.spark, pipeline))
-    batch = SparkBatch(prepared, unparsed, 0, verdict_must_come_first=False, source_range="{}", lag=None)
-    commit_batch(batch, frozenset())
+    with hold_lease(bench.spark, pipeline.name, pipeline.lease_path) as lease:
+        prepared = PreparedPipeline(stages, "q", "f", *open_tables(bench.spark, pipeline), lease)
+        commit_batch(SparkBatch(prepared, unparsed, 0, source_range="{}", lag=None), frozenset())
 
 
 @pytest.mark.parametrize("index", range(len(JSON_CASES)), ids=[case.name for case in JSON_CASES])
