@@ -1,5 +1,6 @@
 """What Spark's checkpoint directory says, read only: the query's id, and the source range of a batch."""
 
+import hashlib
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +32,38 @@ class SeenFile:
         return self.path.replace("file:///", "file:/", 1)
 
 
+@dataclass(frozen=True, slots=True)
+class CheckpointState:
+    """How far a checkpoint is, by its files alone."""
+
+    query_id: str | None
+    """Names this checkpoint's writes; None without `metadata`."""
+    planned: int
+    """The newest batch whose source range is fixed; -1 before the first."""
+    done: int
+    """The newest batch that Spark has marked as done; -1 before the first."""
+    has_source_log: bool
+
+    @property
+    def missing(self) -> list[str]:
+        """Parts that must be there, by what the others say; a crash leaves none of them out."""
+        is_used = self.planned >= 0 or self.done >= 0 or self.has_source_log
+        gone = {
+            "metadata": self.query_id is None and is_used,
+            "offsets": self.planned < self.done,
+            "commits": self.done < self.planned - 1,
+            "sources": not self.has_source_log and max(self.planned, self.done) >= 0,
+        }
+        return [name for name, is_gone in gone.items() if is_gone]
+
+
+def read_state(spark: SparkSession, checkpoint: str) -> CheckpointState:
+    """From three listings and a small file."""
+    planned, done = _newest_batches(spark, checkpoint)
+    has_source_log = any(not name.startswith(".") for name in list_names(spark, f"{checkpoint}/sources/0"))
+    return CheckpointState(read_query_id(spark, checkpoint), planned, done, has_source_log)
+
+
 def read_query_id(spark: SparkSession, checkpoint: str) -> str | None:
     """The id that names this checkpoint's writes; None before the first start."""
     path = f"{checkpoint}/metadata"
@@ -38,10 +71,14 @@ def read_query_id(spark: SparkSession, checkpoint: str) -> str | None:
 
 
 def read_source_range(spark: SparkSession, checkpoint: str, batch_id: int) -> str:
-    """JSON of what batch `batch_id` covers: offsets from (exclusive start of the batch) and until, or its files."""
+    """JSON of what batch `batch_id` covers: offsets from (exclusive start of the batch) and until, or its files.
+
+    Files are counted, and told apart from any others by a hash of their paths and times.
+    """
     end = _offsets(spark, checkpoint, batch_id)
     if set(end) == {"logOffset"}:
-        return json.dumps({"files": len(read_batch_files(spark, checkpoint, batch_id)) or None})
+        files = read_batch_files(spark, checkpoint, batch_id)
+        return json.dumps({"files": len(files) or None, "hash": _hash(files)})
     start = _offsets(spark, checkpoint, batch_id - 1) if batch_id else None
     return json.dumps({"from": start, "until": end})
 
@@ -55,10 +92,7 @@ def read_batch_files(spark: SparkSession, checkpoint: str, batch_id: int) -> lis
 
 def find_unfinished_batch(spark: SparkSession, checkpoint: str) -> int | None:
     """The batch that is planned and not marked as done, which the next start replays; None if there is none."""
-    planned, done = (
-        max((int(name) for name in list_names(spark, f"{checkpoint}/{folder}") if name.isdigit()), default=-1)
-        for folder in ("offsets", "commits")
-    )
+    planned, done = _newest_batches(spark, checkpoint)
     return planned if planned > done else None
 
 
@@ -69,6 +103,20 @@ def read_seen_files(spark: SparkSession, checkpoint: str) -> list[SeenFile]:
     newest = max(compacted, default=-1)
     logs = [name for name in names if name == f"{newest}.compact" or (name.isdigit() and int(name) > newest)]
     return [file for name in logs for file, _ in _entries(spark, f"{checkpoint}/sources/0/{name}")]
+
+
+def _hash(files: list[SeenFile]) -> str:
+    names = sorted(f"{file.modified_ms} {file.path}" for file in files)
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
+
+
+def _newest_batches(spark: SparkSession, checkpoint: str) -> tuple[int, int]:
+    """The newest batch planned, and the newest done; -1 for none."""
+    planned, done = (
+        max((int(name) for name in list_names(spark, f"{checkpoint}/{folder}") if name.isdigit()), default=-1)
+        for folder in ("offsets", "commits")
+    )
+    return planned, done
 
 
 def _offsets(spark: SparkSession, checkpoint: str, batch_id: int) -> dict[str, Any]:

@@ -19,6 +19,8 @@ from jobs.pipeline.errors import LeaseLostError
 from jobs.pipeline.file_lock import hold_new_table, hold_table_for_python, hold_table_for_spark
 from jobs.pipeline.storage import delete_file, exists, local_path, read_text
 
+RETENTION = "delta.setTransactionRetentionDuration"
+"""After how long a table forgets a transaction; never, if it is not set."""
 _COMMITS_SEARCHED = 200
 
 
@@ -222,6 +224,73 @@ def last_transaction(spark: SparkSession, path: str, app_id: str) -> int | None:
         return DeltaTable(folder).transaction_version(app_id)
     found = _snapshot(spark, path).transactions().get(app_id)
     return int(found.get()) if found.isDefined() else None
+
+
+@dataclass(frozen=True, slots=True)
+class TableState:
+    """What a table says about itself."""
+
+    id: str
+    """Given at its creation; a table made anew at the same path has another."""
+    version: int
+    retention: str | None
+    """Its property RETENTION, if it is set."""
+    transaction: int | None
+    """The newest transaction version of the app id that was asked for."""
+
+
+def read_table(spark: SparkSession, path: str, app_id: str) -> TableState | None:
+    """None if there is no table; Spark jobs run only where delta-rs cannot look."""
+    folder = local_path(path)
+    if folder is None:
+        return _read_table_by_spark(spark, path, app_id)
+    if not DeltaTable.is_deltatable(folder):
+        return None
+    table = DeltaTable(folder)
+    about = table.metadata()
+    return TableState(
+        str(about.id), table.version(), about.configuration.get(RETENTION), table.transaction_version(app_id)
+    )
+
+
+def _read_table_by_spark(spark: SparkSession, path: str, app_id: str) -> TableState | None:
+    if not exists(spark, f"{path}/_delta_log"):
+        return None
+    snapshot = _snapshot(spark, path)
+    about = snapshot.metadata()
+    retention = about.configuration().get(RETENTION)
+    found = snapshot.transactions().get(app_id)
+    return TableState(
+        str(about.id()),
+        int(snapshot.version()),
+        str(retention.get()) if retention.isDefined() else None,
+        int(found.get()) if found.isDefined() else None,
+    )
+
+
+def find_restore(spark: SparkSession, path: str, app_id: str, newest: int) -> int | None:
+    """The version that the table was set back to since the newest commit of an app id; None if it was not.
+
+    A RESTORE leaves the transactions as they are, so that they do not tell. Looks back as far as `find_commit` does.
+    """
+    shown = newest
+    for version in range(newest, max(-1, newest - _COMMITS_SEARCHED), -1):
+        if not exists(spark, _log_file(path, version)):
+            return None
+        actions = _actions(spark, path, version)
+        if any(action.get("txn", {}).get("appId") == app_id for action in actions):
+            return shown if shown < version else None
+        if version == shown:
+            shown = next(filter(None.__ne__, map(_restored_version, actions)), shown)
+    return None
+
+
+def _restored_version(action: dict[str, Any]) -> int | None:
+    """The version a RESTORE names; 0, the oldest, for one that names a time."""
+    about = action.get("commitInfo", {})
+    if about.get("operation") != "RESTORE":
+        return None
+    return int(about["operationParameters"].get("version") or 0)
 
 
 def newest_version(spark: SparkSession, path: str) -> int:

@@ -79,6 +79,54 @@ class TransformChangedError(StateMismatchError):
     code = "TRANSFORM_CHANGED"
 
 
+class CheckpointGoneError(StateMismatchError):
+    """The checkpoint, or a part of it, is gone or not this pipeline's, and the tables hold what it wrote."""
+
+    code = "CHECKPOINT_GONE"
+
+
+class TableBehindError(StateMismatchError):
+    """A table lacks what the checkpoint says is written."""
+
+    code = "TABLE_BEHIND"
+
+
+class TableRecreatedError(StateMismatchError):
+    """Another table lies where this pipeline wrote before."""
+
+    code = "TABLE_RECREATED"
+
+
+class TableForgetsError(StateMismatchError):
+    """A table is set to forget which batches are written."""
+
+    code = "TABLE_FORGETS"
+
+
+class ReplayDiffersError(StateMismatchError):
+    """A batch of this id is written, over another part of the source."""
+
+    code = "REPLAY_DIFFERS"
+
+
+class SourceChangedError(StateMismatchError):
+    """The checkpoint counts through another source than conf names."""
+
+    code = "SOURCE_CHANGED"
+
+
+class TopicRecreatedError(StateMismatchError):
+    """A topic was deleted and created again: the checkpoint's offsets are another topic's."""
+
+    code = "TOPIC_RECREATED"
+
+
+class RecordsGoneError(StateMismatchError):
+    """Topics do not hold all records any more that the checkpoint has yet to read."""
+
+    code = "RECORDS_GONE"
+
+
 class ReconciliationError(EsclusaError):
     """Rows read are not rows written + quarantined + dropped: the batch fails and is replayed."""
 

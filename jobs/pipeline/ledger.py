@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 from deltalake import DeltaTable
+from pyspark.sql import SparkSession
 
 from jobs.pipeline.errors import UnavailableError
 from jobs.pipeline.quality.verdict import Verdict
@@ -56,6 +57,8 @@ class Status(StrEnum):
 
     DONE = "done"
     HELD = "held"
+    RESET = "reset"
+    """No batch: an operator has set the checkpoint aside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +129,37 @@ def _check_rows(verdict: Verdict) -> list[dict[str, Any]]:
         }
         for result in verdict.results
     ]
+
+
+def find_source_range(spark: SparkSession, path: str, query_id: str, batch_id: int) -> str | None:
+    """What a done batch of a ledger covered; None if the ledger has no such row."""
+    found = [row for row in _read_rows(spark, path, query_id) if row["batch_id"] == batch_id]
+    return str(found[0]["source_range"]) if found else None
+
+
+def find_writers(spark: SparkSession, path: str) -> list[str]:
+    """Ids of the queries that have done batches since the checkpoint was last set aside, oldest first."""
+    rows = sorted(_read_rows(spark, path), key=lambda row: row["finished_at"])
+    writers: dict[str, None] = {}
+    for row in rows:
+        if row["status"] == Status.RESET:
+            writers.clear()
+        else:
+            writers[row["query_id"]] = None
+    return list(writers)
+
+
+def _read_rows(spark: SparkSession, path: str, query_id: str | None = None) -> list[dict[str, Any]]:
+    """Rows of no held batches, of one query or of all."""
+    columns = ["query_id", "batch_id", "status", "finished_at", "source_range"]
+    folder = local_path(path)
+    if folder is not None:
+        wanted = [("status", "!=", str(Status.HELD))] + ([("query_id", "=", query_id)] if query_id else [])
+        rows: list[dict[str, Any]] = DeltaTable(folder).to_pyarrow_table(columns=columns, filters=wanted).to_pylist()
+        return rows
+    df = spark.read.format("delta").load(path).select(*columns).where(f"status != '{Status.HELD}'")
+    found = df.where(df["query_id"] == query_id) if query_id else df
+    return [row.asDict() for row in found.collect()]
 
 
 def read_ledger(path: str, newest: int | None = None) -> list[dict[str, Any]]:

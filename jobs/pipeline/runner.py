@@ -37,6 +37,7 @@ from jobs.pipeline.lease import Lease, hold_lease
 from jobs.pipeline.ledger import BatchRecord
 from jobs.pipeline.manifest import Manifest, read_manifest, write_manifest
 from jobs.pipeline.model import FilesSource, Pipeline
+from jobs.pipeline.preflight import check_replay, check_start
 from jobs.pipeline.sinks import ensure_target
 from jobs.pipeline.sources.file_faults import SkippedFile, find_skipped, has_glob_signs, require_files
 from jobs.pipeline.sources.source import count_files, open_files, open_stream
@@ -81,6 +82,8 @@ class PipelineRun:
     _held: ExitStack = field(default_factory=ExitStack)
     _prepared: PreparedPipeline | None = None
     _last_batch: int = -1
+    _newest_written: int = -1
+    """The newest batch that an earlier run may have committed something of."""
     _files_at_start: int | None = None
     _files_seen: int | None = None
 
@@ -94,6 +97,7 @@ class PipelineRun:
 
     def _start(self, lease: Lease) -> None:
         unparsed = open_stream(self.spark, self.pipeline)
+        self._newest_written = check_start(self.spark, self.pipeline)
         self._prepared = prepare(self.spark, unparsed, self.pipeline, lease)
         writer = unparsed.writeStream.queryName(self.pipeline.name).option(
             "checkpointLocation", self.pipeline.checkpoint
@@ -164,6 +168,8 @@ class PipelineRun:
         prepared, done = self._pin(self._with_query_id(unparsed.sparkSession), unparsed, batch_id)
         reach(Point.BATCH_PINNED)
         source_range = read_source_range(unparsed.sparkSession, self.pipeline.checkpoint, batch_id)
+        if Step.LEDGER in done:
+            check_replay(unparsed.sparkSession, self.pipeline, prepared.query_id, batch_id, source_range)
         unparsed = self._with_names_taken_literally(unparsed, batch_id)
         batch = SparkBatch(
             prepared,
@@ -179,8 +185,10 @@ class PipelineRun:
     def _pin(
         self, prepared: PreparedPipeline, unparsed: DataFrame, batch_id: int
     ) -> tuple[PreparedPipeline, frozenset[Step]]:
-        """What the batch is judged and written by, and which of its commits are there: only a first batch has any."""
-        if self._last_batch < 0:
+        """What the batch is judged and written by, and which of its commits are there: after a crash of one batch,
+        of several where an older checkpoint was restored.
+        """
+        if self._last_batch < 0 or batch_id <= self._newest_written:
             replayed, done = resume(prepared, unparsed, batch_id)
             if done:
                 return replayed, done
@@ -314,7 +322,7 @@ def _as_offsets(value: Any) -> dict[str, dict[str, int]] | None:
 
 
 def steps_done(spark: SparkSession, prepared: PreparedPipeline, batch_id: int) -> frozenset[Step]:
-    """Which writes of this batch an earlier attempt made; asked for a run's first batch only, the only replay."""
+    """Which writes of this batch an earlier attempt made; asked for batches that can be replays only."""
     versions = {
         Step.TARGET: last_transaction(spark, prepared.stages.pipeline.spec.sink.path, _app_id(prepared, Step.TARGET)),
         Step.QUARANTINE: prepared.quarantine.last_version_of(_app_id(prepared, Step.QUARANTINE)),

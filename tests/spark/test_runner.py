@@ -240,7 +240,8 @@ def test_rate_limit_makes_several_batches(bench):
         bench.write(f"landing/{number}.csv", f"id,name\n{number},a\n")
     batches = bench.run()
     assert [sums(batch) for batch in batches] == [(1, 1, 0, 0)] * 3
-    assert [json.loads(batch.source_range) for batch in batches] == [{"files": 1}] * 3
+    assert [json.loads(batch.source_range)["files"] for batch in batches] == [1, 1, 1]
+    assert len({json.loads(batch.source_range)["hash"] for batch in batches}) == 3
     assert [batch.lag for batch in batches] == [2, 1, 0]
 
 

@@ -33,6 +33,7 @@ LAYERS = {
     "a pipeline compiled": ["stages"],
     "accounts of a batch": ["summary", "status", "batch"],
     "second looks at a batch": ["isolation"],
+    "looks before the first batch": ["preflight"],
     "accounts of a run": ["progress", "runner"],
     "accounts of no run": ["plan"],
 }
