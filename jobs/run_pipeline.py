@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 @click.command(name="run")
 @click.argument("names", nargs=-1, required=True, metavar="NAME…")
+@click.option("--reset-checkpoint", is_flag=True, help="First set the checkpoint aside: read the source anew.")
 @bundle_options
-def main(bundle: Bundle, names: tuple[str, ...]) -> int:
+def main(bundle: Bundle, names: tuple[str, ...], reset_checkpoint: bool) -> int:  # noqa: FBT001 - click passes it
     """Run pipelines of conf/pipelines/ until they have caught up, or until SIGTERM or Ctrl-C.
 
     Exit codes: 0 done; 1 unexpected; 2 conf; 3 held by the quality gate; 4 source or sink unavailable;
@@ -35,6 +36,8 @@ def main(bundle: Bundle, names: tuple[str, ...]) -> int:
         progress.note("starting Spark")
         spark = start_session("esclusa " + " ".join(names), dict(bundle_spark(bundle, pipelines)))
         try:
+            if reset_checkpoint:
+                reset_all(spark, pipelines)
             return run_all(spark, pipelines, progress)
         finally:
             spark.stop()
@@ -45,6 +48,14 @@ def bundle_spark(bundle: Bundle, pipelines: "list[Pipeline]") -> dict[str, str]:
     from jobs.pipeline.session import read_properties  # noqa: PLC0415
 
     return read_properties(bundle.conf / "spark-defaults.conf") | dict(pipelines[0].spark)
+
+
+def reset_all(spark: "SparkSession", pipelines: "list[Pipeline]") -> None:
+    """Set the checkpoints of all these pipelines aside, as their ledgers will say."""
+    from jobs.pipeline.reset import reset_checkpoint  # noqa: PLC0415
+
+    for pipeline in pipelines:
+        click.echo(f"{pipeline.name}: {reset_checkpoint(spark, pipeline)}", err=True)
 
 
 def run_all(spark: "SparkSession", pipelines: "list[Pipeline]", progress: "Progress") -> int:

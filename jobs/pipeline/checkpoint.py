@@ -1,4 +1,7 @@
-"""What Spark's checkpoint directory says, read only: the query's id, and the source range of a batch."""
+"""What Spark's checkpoint directory says, read only: the query's id, and the source range of a batch.
+
+Checkpoints on local paths are read without Spark, too.
+"""
 
 import hashlib
 import json
@@ -57,20 +60,25 @@ class CheckpointState:
         return [name for name, is_gone in gone.items() if is_gone]
 
 
-def read_state(spark: SparkSession, checkpoint: str) -> CheckpointState:
+def read_state(spark: SparkSession | None, checkpoint: str) -> CheckpointState:
     """From three listings and a small file."""
     planned, done = _newest_batches(spark, checkpoint)
     has_source_log = any(not name.startswith(".") for name in list_names(spark, f"{checkpoint}/sources/0"))
     return CheckpointState(read_query_id(spark, checkpoint), planned, done, has_source_log)
 
 
-def read_query_id(spark: SparkSession, checkpoint: str) -> str | None:
+def read_query_id(spark: SparkSession | None, checkpoint: str) -> str | None:
     """The id that names this checkpoint's writes; None before the first start."""
     path = f"{checkpoint}/metadata"
     return str(json.loads(read_text(spark, path))["id"]) if exists(spark, path) else None
 
 
-def read_source_range(spark: SparkSession, checkpoint: str, batch_id: int) -> str:
+def read_batch_ids(spark: SparkSession | None, checkpoint: str, folder: str) -> list[int]:
+    """Batches that have a file in `offsets` (planned) or `commits` (done), in order; Spark removes old ones."""
+    return sorted(int(name) for name in list_names(spark, f"{checkpoint}/{folder}") if name.isdigit())
+
+
+def read_source_range(spark: SparkSession | None, checkpoint: str, batch_id: int) -> str:
     """JSON of what batch `batch_id` covers: offsets from (exclusive start of the batch) and until, or its files.
 
     Files are counted, and told apart from any others by a hash of their paths and times.
@@ -83,20 +91,20 @@ def read_source_range(spark: SparkSession, checkpoint: str, batch_id: int) -> st
     return json.dumps({"from": start, "until": end})
 
 
-def read_batch_files(spark: SparkSession, checkpoint: str, batch_id: int) -> list[SeenFile]:
+def read_batch_files(spark: SparkSession | None, checkpoint: str, batch_id: int) -> list[SeenFile]:
     """Files of one of the last batches, in the order of the source's log; empty for other sources."""
     last = _offsets(spark, checkpoint, batch_id).get("logOffset", -1)
     first = _offsets(spark, checkpoint, batch_id - 1)["logOffset"] + 1 if batch_id and last >= 0 else 0
     return [file for offset in range(first, last + 1) for file in _files(spark, checkpoint, offset)]
 
 
-def find_unfinished_batch(spark: SparkSession, checkpoint: str) -> int | None:
+def find_unfinished_batch(spark: SparkSession | None, checkpoint: str) -> int | None:
     """The batch that is planned and not marked as done, which the next start replays; None if there is none."""
     planned, done = _newest_batches(spark, checkpoint)
     return planned if planned > done else None
 
 
-def read_seen_files(spark: SparkSession, checkpoint: str) -> list[SeenFile]:
+def read_seen_files(spark: SparkSession | None, checkpoint: str) -> list[SeenFile]:
     """Files that a file source has taken so far, batch in flight included; empty before the first start."""
     names = list_names(spark, f"{checkpoint}/sources/0")
     compacted = [int(name.removesuffix(".compact")) for name in names if name.endswith(".compact")]
@@ -110,22 +118,19 @@ def _hash(files: list[SeenFile]) -> str:
     return hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
 
 
-def _newest_batches(spark: SparkSession, checkpoint: str) -> tuple[int, int]:
+def _newest_batches(spark: SparkSession | None, checkpoint: str) -> tuple[int, int]:
     """The newest batch planned, and the newest done; -1 for none."""
-    planned, done = (
-        max((int(name) for name in list_names(spark, f"{checkpoint}/{folder}") if name.isdigit()), default=-1)
-        for folder in ("offsets", "commits")
-    )
+    planned, done = (max(read_batch_ids(spark, checkpoint, name), default=-1) for name in ("offsets", "commits"))
     return planned, done
 
 
-def _offsets(spark: SparkSession, checkpoint: str, batch_id: int) -> dict[str, Any]:
+def _offsets(spark: SparkSession | None, checkpoint: str, batch_id: int) -> dict[str, Any]:
     """Line 1 of an offset file is its version, line 2 metadata, line 3 the offsets of the one source."""
     lines = read_text(spark, f"{checkpoint}/offsets/{batch_id}").splitlines()
     return dict(json.loads(lines[2]))
 
 
-def _files(spark: SparkSession, checkpoint: str, log_offset: int) -> list[SeenFile]:
+def _files(spark: SparkSession | None, checkpoint: str, log_offset: int) -> list[SeenFile]:
     path = f"{checkpoint}/sources/0/{log_offset}"
     if (log_offset + 1) % _COMPACT_EVERY == 0:
         path += ".compact"
@@ -134,7 +139,7 @@ def _files(spark: SparkSession, checkpoint: str, log_offset: int) -> list[SeenFi
     return [file for file, offset in _entries(spark, path) if offset == log_offset]
 
 
-def _entries(spark: SparkSession, path: str) -> list[tuple[SeenFile, int]]:
+def _entries(spark: SparkSession | None, path: str) -> list[tuple[SeenFile, int]]:
     """Files in one log of a file source, each with the offset that took it; line 1 is the log's version."""
     entries = [json.loads(line) for line in read_text(spark, path).splitlines()[1:]]
     return [(SeenFile(entry["path"], entry["timestamp"]), entry["batchId"]) for entry in entries]

@@ -17,7 +17,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from jobs.pipeline.errors import LeaseLostError
 from jobs.pipeline.file_lock import hold_new_table, hold_table_for_python, hold_table_for_spark
-from jobs.pipeline.storage import delete_file, exists, local_path, read_text
+from jobs.pipeline.storage import delete_file, exists, local_path, read_text, require_spark
 
 RETENTION = "delta.setTransactionRetentionDuration"
 """After how long a table forgets a transaction; never, if it is not set."""
@@ -146,7 +146,7 @@ def _log_file(path: str, version: int) -> str:
     return f"{path}/_delta_log/{version:020d}.json"
 
 
-def _actions(spark: SparkSession, path: str, version: int) -> list[dict[str, Any]]:
+def _actions(spark: SparkSession | None, path: str, version: int) -> list[dict[str, Any]]:
     folder = local_path(path)
     name = _log_file(path if folder is None else folder, version)
     text = read_text(spark, name) if folder is None else Path(name).read_text()
@@ -217,7 +217,7 @@ class SmallTable:
         return self._table
 
 
-def last_transaction(spark: SparkSession, path: str, app_id: str) -> int | None:
+def last_transaction(spark: SparkSession | None, path: str, app_id: str) -> int | None:
     """The newest transaction version that a table holds for an app id; Spark jobs run only where delta-rs cannot."""
     folder = local_path(path)
     if folder is not None:
@@ -239,7 +239,7 @@ class TableState:
     """The newest transaction version of the app id that was asked for."""
 
 
-def read_table(spark: SparkSession, path: str, app_id: str) -> TableState | None:
+def read_table(spark: SparkSession | None, path: str, app_id: str) -> TableState | None:
     """None if there is no table; Spark jobs run only where delta-rs cannot look."""
     folder = local_path(path)
     if folder is None:
@@ -253,7 +253,7 @@ def read_table(spark: SparkSession, path: str, app_id: str) -> TableState | None
     )
 
 
-def _read_table_by_spark(spark: SparkSession, path: str, app_id: str) -> TableState | None:
+def _read_table_by_spark(spark: SparkSession | None, path: str, app_id: str) -> TableState | None:
     if not exists(spark, f"{path}/_delta_log"):
         return None
     snapshot = _snapshot(spark, path)
@@ -268,7 +268,7 @@ def _read_table_by_spark(spark: SparkSession, path: str, app_id: str) -> TableSt
     )
 
 
-def find_restore(spark: SparkSession, path: str, app_id: str, newest: int) -> int | None:
+def find_restore(spark: SparkSession | None, path: str, app_id: str, newest: int) -> int | None:
     """The version that the table was set back to since the newest commit of an app id; None if it was not.
 
     A RESTORE leaves the transactions as they are, so that they do not tell. Looks back as far as `find_commit` does.
@@ -281,7 +281,7 @@ def find_restore(spark: SparkSession, path: str, app_id: str, newest: int) -> in
         if any(action.get("txn", {}).get("appId") == app_id for action in actions):
             return shown if shown < version else None
         if version == shown:
-            shown = next(filter(None.__ne__, map(_restored_version, actions)), shown)
+            shown = next((found for found in map(_restored_version, actions) if found is not None), shown)
     return None
 
 
@@ -299,6 +299,7 @@ def newest_version(spark: SparkSession, path: str) -> int:
     return DeltaTable(folder).version() if folder is not None else int(_snapshot(spark, path).version())
 
 
-def _snapshot(spark: SparkSession, path: str) -> Any:
+def _snapshot(spark: SparkSession | None, path: str) -> Any:
+    spark = require_spark(spark, path)
     none = _none(spark)
     return _log(spark, path).update(False, none, none)

@@ -85,6 +85,12 @@ class CheckpointGoneError(StateMismatchError):
     code = "CHECKPOINT_GONE"
 
 
+class CheckpointDamagedError(StateMismatchError):
+    """A file of the checkpoint is missing between others, or cannot be read."""
+
+    code = "CHECKPOINT_DAMAGED"
+
+
 class TableBehindError(StateMismatchError):
     """A table lacks what the checkpoint says is written."""
 
@@ -119,12 +125,6 @@ class TopicRecreatedError(StateMismatchError):
     """A topic was deleted and created again: the checkpoint's offsets are another topic's."""
 
     code = "TOPIC_RECREATED"
-
-
-class RecordsGoneError(StateMismatchError):
-    """Topics do not hold all records any more that the checkpoint has yet to read."""
-
-    code = "RECORDS_GONE"
 
 
 class ReconciliationError(EsclusaError):

@@ -12,7 +12,7 @@ from pyspark.sql import SparkSession
 
 from jobs.pipeline.errors import UnavailableError
 from jobs.pipeline.quality.verdict import Verdict
-from jobs.pipeline.storage import local_path
+from jobs.pipeline.storage import local_path, require_spark
 
 _TIMESTAMP = pa.timestamp("us", tz="UTC")
 _CHECK = pa.struct(
@@ -131,13 +131,37 @@ def _check_rows(verdict: Verdict) -> list[dict[str, Any]]:
     ]
 
 
-def find_source_range(spark: SparkSession, path: str, query_id: str, batch_id: int) -> str | None:
+def reset_row(pipeline: str, query_id: str, message: str, at: datetime) -> dict[str, Any]:
+    """The row that says who set a checkpoint aside, when, and where it is; it counts no rows."""
+    counts = dict.fromkeys((name for name in SCHEMA.names if name.startswith("rows_")), 0)
+    return {
+        **counts,
+        "pipeline": pipeline,
+        "query_id": query_id,
+        "batch_id": -1,
+        "status": str(Status.RESET),
+        "message": message,
+        "started_at": at,
+        "finished_at": at,
+        "source_range": "{}",
+        "checks": [],
+        "rules_fingerprint": "",
+        "duration_ms": [("total", 0)],
+    }
+
+
+def find_source_range(spark: SparkSession | None, path: str, query_id: str, batch_id: int) -> str | None:
     """What a done batch of a ledger covered; None if the ledger has no such row."""
     found = [row for row in _read_rows(spark, path, query_id) if row["batch_id"] == batch_id]
     return str(found[0]["source_range"]) if found else None
 
 
-def find_writers(spark: SparkSession, path: str) -> list[str]:
+def find_last_quarantine(spark: SparkSession | None, path: str, query_id: str) -> int:
+    """The newest batch of which the ledger says that rows were set apart; -1 for none."""
+    return max((row["batch_id"] for row in _read_rows(spark, path, query_id) if row["rows_quarantined"]), default=-1)
+
+
+def find_writers(spark: SparkSession | None, path: str) -> list[str]:
     """Ids of the queries that have done batches since the checkpoint was last set aside, oldest first."""
     rows = sorted(_read_rows(spark, path), key=lambda row: row["finished_at"])
     writers: dict[str, None] = {}
@@ -149,15 +173,15 @@ def find_writers(spark: SparkSession, path: str) -> list[str]:
     return list(writers)
 
 
-def _read_rows(spark: SparkSession, path: str, query_id: str | None = None) -> list[dict[str, Any]]:
+def _read_rows(spark: SparkSession | None, path: str, query_id: str | None = None) -> list[dict[str, Any]]:
     """Rows of no held batches, of one query or of all."""
-    columns = ["query_id", "batch_id", "status", "finished_at", "source_range"]
+    columns = ["query_id", "batch_id", "status", "finished_at", "source_range", "rows_quarantined"]
     folder = local_path(path)
     if folder is not None:
         wanted = [("status", "!=", str(Status.HELD))] + ([("query_id", "=", query_id)] if query_id else [])
         rows: list[dict[str, Any]] = DeltaTable(folder).to_pyarrow_table(columns=columns, filters=wanted).to_pylist()
         return rows
-    df = spark.read.format("delta").load(path).select(*columns).where(f"status != '{Status.HELD}'")
+    df = require_spark(spark, path).read.format("delta").load(path).select(*columns).where(f"status != '{Status.HELD}'")
     found = df.where(df["query_id"] == query_id) if query_id else df
     return [row.asDict() for row in found.collect()]
 

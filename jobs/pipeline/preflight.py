@@ -5,27 +5,61 @@ All findings are StateMismatchErrors, each with a code of its own. Nothing is wr
 
 import json
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from pyspark.sql import SparkSession
 
 from jobs.pipeline.checkpoint import CheckpointState, read_state
 from jobs.pipeline.commit import Step, transaction
-from jobs.pipeline.delta import RETENTION, TableState, find_restore, read_table
-from jobs.pipeline.errors import CheckpointGoneError, ReplayDiffersError, TableBehindError, TableForgetsError
+from jobs.pipeline.delta import RETENTION, TableState, find_restore, last_transaction, read_table
+from jobs.pipeline.errors import (
+    CheckpointGoneError,
+    ReplayDiffersError,
+    SourceChangedError,
+    TableBehindError,
+    TableForgetsError,
+    TableRecreatedError,
+    TopicRecreatedError,
+)
+from jobs.pipeline.identity import Identity, describe_source, read_identity, remember
 from jobs.pipeline.ledger import find_source_range, find_writers
 from jobs.pipeline.model import Pipeline
+from jobs.pipeline.reset import reset_app_id
+from jobs.pipeline.sources.source import read_topic_ids
 
+_COMPARED = (Step.TARGET, Step.QUARANTINE)
+"""Tables that hold rows, which must stay the same tables."""
 _RESET = "`esclusa run {} --reset-checkpoint` starts anew: it reads all that the source holds, also what is written"
 
 
-def check_start(spark: SparkSession, pipeline: Pipeline) -> int:
-    """The newest batch that the tables hold something of; -1 for none. Batches up to it are asked for what is done.
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What a start has found to be in order."""
 
-    To be called under the lease, before the tables are created. Starts no Spark job on local paths. Raises a
-    StateMismatchError where going on would lose or double rows.
+    newest_written: int
+    """The newest batch that a table holds something of; -1 for none. Batches up to it may be replays."""
+    known: Identity
+    topics: dict[str, str]
+
+
+def check_start(spark: SparkSession, pipeline: Pipeline) -> Findings:
+    """Return if the query may go on from its checkpoint; a StateMismatchError where that would lose or double rows.
+
+    To be called under the lease, before the tables are created. Starts no Spark job on local paths.
     """
+    newest = check_state(spark, pipeline)
+    known, topics = read_identity(spark, pipeline.checkpoint), read_topic_ids(spark, pipeline)
+    _refuse_other_topics(pipeline, known.topics, topics)
+    return Findings(newest, known, topics)
+
+
+def check_state(spark: SparkSession | None, pipeline: Pipeline) -> int:
+    """All of `check_start` but for the source itself; without Spark for local paths. Returns `newest_written`."""
     state = read_state(spark, pipeline.checkpoint)
-    tables = _read_tables(spark, pipeline, state.query_id or "")
+    tables = read_tables(spark, pipeline, state.query_id or "")
+    known = read_identity(spark, pipeline.checkpoint)
+    _refuse_other_source(pipeline, known)
+    _refuse_other_tables(pipeline, known.tables, tables)
     for step, table in tables.items():
         _refuse_forgetting(_path(pipeline, step), table)
     newest = max((table.transaction for table in tables.values() if table.transaction is not None), default=-1)
@@ -33,6 +67,14 @@ def check_start(spark: SparkSession, pipeline: Pipeline) -> int:
     _refuse_lost_plans(pipeline, state, tables, newest)
     _refuse_table_behind(spark, pipeline, state, tables.get(Step.TARGET))
     return newest
+
+
+def remember_start(spark: SparkSession, pipeline: Pipeline, found: Findings) -> None:
+    """Keep what later starts are compared with; to be called when the tables are there, before the query starts."""
+    tables = read_tables(spark, pipeline, "")
+    ids = {str(step): tables[step].id for step in _COMPARED}
+    met = Identity(source=describe_source(pipeline.spec.source), topics=found.topics, tables=ids)
+    remember(spark, pipeline.checkpoint, found.known, met)
 
 
 def check_replay(spark: SparkSession, pipeline: Pipeline, query_id: str, batch_id: int, source_range: str) -> None:
@@ -50,12 +92,6 @@ def check_replay(spark: SparkSession, pipeline: Pipeline, query_id: str, batch_i
         raise ReplayDiffersError(message)
 
 
-def _read_tables(spark: SparkSession, pipeline: Pipeline, query_id: str) -> dict[Step, TableState]:
-    """Those tables of the pipeline that are there."""
-    found = {step: read_table(spark, _path(pipeline, step), transaction(query_id, step, 0).app_id) for step in Step}
-    return {step: table for step, table in found.items() if table is not None}
-
-
 def _path(pipeline: Pipeline, step: Step) -> str:
     paths = {
         Step.TARGET: pipeline.spec.sink.path,
@@ -63,6 +99,50 @@ def _path(pipeline: Pipeline, step: Step) -> str:
         Step.LEDGER: pipeline.ledger_path,
     }
     return paths[step]
+
+
+def read_tables(spark: SparkSession | None, pipeline: Pipeline, query_id: str) -> dict[Step, TableState]:
+    """Those tables of the pipeline that are there, each with the query's newest transaction."""
+    found = {step: read_table(spark, _path(pipeline, step), transaction(query_id, step, 0).app_id) for step in Step}
+    return {step: table for step, table in found.items() if table is not None}
+
+
+def _refuse_other_source(pipeline: Pipeline, known: Identity) -> None:
+    today = describe_source(pipeline.spec.source)
+    if known.source and known.source != today:
+        keys = [key for key in known.source | today if known.source.get(key) != today.get(key)]
+        changes = "; ".join(
+            f"{key} was {known.source.get(key, 'not set')}, is {today.get(key, 'not set')}" for key in keys
+        )
+        message = (
+            f"the checkpoint {pipeline.checkpoint} counts through another source: {changes}. Put the source back, or "
+            f"give the new one a pipeline of its own; or {_RESET.format(pipeline.name)}"
+        )
+        raise SourceChangedError(message)
+
+
+def _refuse_other_topics(pipeline: Pipeline, known: dict[str, str], topics: dict[str, str]) -> None:
+    others = [name for name, id_ in topics.items() if known.get(name, id_) != id_]
+    if others:
+        ids = "; ".join(f"{name} had the id {known[name]}, has {topics[name]}" for name in others)
+        message = (
+            f"a topic was deleted and created again: {ids}. The offsets of the checkpoint {pipeline.checkpoint} are "
+            f"another's: its records would be skipped. {_RESET.format(pipeline.name)}; where the topic holds nothing "
+            f"that is written, that is all there is to do"
+        )
+        raise TopicRecreatedError(message)
+
+
+def _refuse_other_tables(pipeline: Pipeline, known: dict[str, str], tables: dict[Step, TableState]) -> None:
+    for step in _COMPARED:
+        table = tables.get(step)
+        if table and known.get(step, table.id) != table.id:
+            message = (
+                f"the table {_path(pipeline, step)} was deleted and created again: its id was {known[step]}, is "
+                f"{table.id}. What was written before is not in it. Put the earlier table back; or empty the tables, "
+                f"and {_RESET.format(pipeline.name)}"
+            )
+            raise TableRecreatedError(message)
 
 
 def _refuse_forgetting(path: str, table: TableState) -> None:
@@ -76,7 +156,7 @@ def _refuse_forgetting(path: str, table: TableState) -> None:
 
 
 def _refuse_lost_checkpoint(
-    spark: SparkSession, pipeline: Pipeline, state: CheckpointState, tables: dict[Step, TableState], newest: int
+    spark: SparkSession | None, pipeline: Pipeline, state: CheckpointState, tables: dict[Step, TableState], newest: int
 ) -> None:
     has_lost_all_but_metadata = state.planned < 0 <= newest
     missing = state.missing or (["offsets", "commits", "sources"] if has_lost_all_but_metadata else [])
@@ -86,7 +166,10 @@ def _refuse_lost_checkpoint(
             f"it; or empty the tables, and {_RESET.format(pipeline.name)}"
         )
         raise CheckpointGoneError(message)
-    if Step.LEDGER not in tables or tables[Step.LEDGER].transaction is not None:
+    if Step.LEDGER not in tables:
+        return
+    if tables[Step.LEDGER].transaction is not None:
+        _refuse_set_aside(spark, pipeline, state.query_id or "")
         return
     writers = find_writers(spark, pipeline.ledger_path)
     if writers:
@@ -95,6 +178,15 @@ def _refuse_lost_checkpoint(
             f"the checkpoint {pipeline.checkpoint} {found}, and the ledger says that query {_listed(writers)} has "
             f"written the tables; a new query would write the same rows again. Restore the checkpoint of that query; "
             f"or empty the tables, and {_RESET.format(pipeline.name)}"
+        )
+        raise CheckpointGoneError(message)
+
+
+def _refuse_set_aside(spark: SparkSession | None, pipeline: Pipeline, query_id: str) -> None:
+    if last_transaction(spark, pipeline.ledger_path, reset_app_id(query_id)) is not None:
+        message = (
+            f"the checkpoint {pipeline.checkpoint} was set aside by --reset-checkpoint, says the ledger, and is back: "
+            f"another query may have written the same rows since. Set it aside again: {_RESET.format(pipeline.name)}"
         )
         raise CheckpointGoneError(message)
 
@@ -113,7 +205,7 @@ def _refuse_lost_plans(pipeline: Pipeline, state: CheckpointState, tables: dict[
 
 
 def _refuse_table_behind(
-    spark: SparkSession, pipeline: Pipeline, state: CheckpointState, target: TableState | None
+    spark: SparkSession | None, pipeline: Pipeline, state: CheckpointState, target: TableState | None
 ) -> None:
     if state.done < 0:
         return

@@ -37,7 +37,7 @@ from jobs.pipeline.lease import Lease, hold_lease
 from jobs.pipeline.ledger import BatchRecord
 from jobs.pipeline.manifest import Manifest, read_manifest, write_manifest
 from jobs.pipeline.model import FilesSource, Pipeline
-from jobs.pipeline.preflight import check_replay, check_start
+from jobs.pipeline.preflight import check_replay, check_start, remember_start
 from jobs.pipeline.sinks import ensure_target
 from jobs.pipeline.sources.file_faults import SkippedFile, find_skipped, has_glob_signs, require_files
 from jobs.pipeline.sources.source import count_files, open_files, open_stream
@@ -97,8 +97,10 @@ class PipelineRun:
 
     def _start(self, lease: Lease) -> None:
         unparsed = open_stream(self.spark, self.pipeline)
-        self._newest_written = check_start(self.spark, self.pipeline)
+        found = check_start(self.spark, self.pipeline)
+        self._newest_written = found.newest_written
         self._prepared = prepare(self.spark, unparsed, self.pipeline, lease)
+        remember_start(self.spark, self.pipeline, found)
         writer = unparsed.writeStream.queryName(self.pipeline.name).option(
             "checkpointLocation", self.pipeline.checkpoint
         )

@@ -25,6 +25,7 @@ REQUIRED = {
     "spark.sql.session.timeZone": "UTC",
 }
 _LOSS_SWITCHES = ("spark.sql.files.ignoreCorruptFiles", "spark.sql.files.ignoreMissingFiles")
+_FORGETTING = "spark.databricks.delta.properties.defaults.setTransactionRetentionDuration"
 _SUBMITTED = "PYSPARK_GATEWAY_PORT"
 
 _PROPERTY_SPACE = " \t\f"
@@ -127,6 +128,9 @@ def _check(spark: SparkSession) -> None:
         for key in _LOSS_SWITCHES
         if (spark.conf.get(key, "false") or "").lower() == "true"
     ]
+    if spark.conf.get(_FORGETTING, None) is not None:
+        message = "is set; Delta would forget which batches are written, and a replay would double them. Remove it"
+        problems.append(Problem("spark options", 1, _FORGETTING, message))
     extension = REQUIRED["spark.sql.extensions"]
     if extension not in (spark.conf.get("spark.sql.extensions", "") or ""):
         message = f"must hold {extension}; submit with --properties-file conf/spark-defaults.conf"

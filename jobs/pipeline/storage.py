@@ -1,5 +1,6 @@
 """Small files through Hadoop's FileSystem, so that every store that Spark reaches is read and written the same way."""
 
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
@@ -14,8 +15,18 @@ def local_path(path: str) -> str | None:
     return unquote(url.path) if url.scheme else path
 
 
-def exists(spark: SparkSession, path: str) -> bool:
-    """Whether a file or directory stands at the path."""
+def require_spark(spark: SparkSession | None, path: str) -> SparkSession:
+    """The session; ValueError without one, for then only local paths can be reached."""
+    if spark is None:
+        message = f"{path} is on a store that only Spark reaches"
+        raise ValueError(message)
+    return spark
+
+
+def exists(spark: SparkSession | None, path: str) -> bool:
+    """Whether a file or directory stands at the path; for local ones without Spark, too."""
+    if spark is None:
+        return _without_spark(path).exists()
     file_system, target = _open(spark, path)
     return bool(file_system.exists(target))
 
@@ -26,8 +37,10 @@ def matches(spark: SparkSession, pattern: str) -> bool:
     return bool(file_system.globStatus(target))
 
 
-def read_text(spark: SparkSession, path: str) -> str:
-    """The whole file as UTF-8 text; for small files only."""
+def read_text(spark: SparkSession | None, path: str) -> str:
+    """The whole file as UTF-8 text; for small files only; for local ones without Spark, too."""
+    if spark is None:
+        return _without_spark(path).read_text(encoding="utf-8")
     file_system, target = _open(spark, path)
     stream = file_system.open(target)
     try:
@@ -42,8 +55,11 @@ def delete_file(spark: SparkSession, path: str) -> None:
     file_system.delete(target, False)
 
 
-def list_names(spark: SparkSession, path: str) -> list[str]:
-    """Names in a directory; empty if there is none."""
+def list_names(spark: SparkSession | None, path: str) -> list[str]:
+    """Names in a directory; empty if there is none; for local ones without Spark, too."""
+    if spark is None:
+        folder = _without_spark(path)
+        return [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
     file_system, target = _open(spark, path)
     return (
         [str(entry.getPath().getName()) for entry in file_system.listStatus(target)]
@@ -76,10 +92,24 @@ def _write(stream: Any, text: str) -> None:
         stream.close()
 
 
+def rename(spark: SparkSession, path: str, new_path: str) -> bool:
+    """Give a file or directory another name on the same store; False if the store did not."""
+    file_system, target = _open(spark, path)
+    return bool(file_system.rename(target, _open(spark, new_path)[1]))
+
+
 def remove(spark: SparkSession, path: str) -> None:
     """Delete a file, or a directory with all that is in it; idempotent."""
     file_system, target = _open(spark, path)
     file_system.delete(target, True)
+
+
+def _without_spark(path: str) -> Path:
+    folder = local_path(path)
+    if folder is None:
+        message = f"{path} is on a store that only Spark reaches"
+        raise ValueError(message)
+    return Path(folder)
 
 
 def _open(spark: SparkSession, path: str) -> tuple[Any, Any]:

@@ -5,12 +5,17 @@ import shutil
 import pytest
 from deltalake import DeltaTable
 
+from jobs.pipeline.checkpoint_report import describe, verify
 from jobs.pipeline.errors import (
+    CheckpointDamagedError,
     CheckpointGoneError,
     ReplayDiffersError,
+    SourceChangedError,
     TableBehindError,
     TableForgetsError,
+    TableRecreatedError,
 )
+from jobs.pipeline.reset import reset_checkpoint
 
 
 @pytest.fixture
@@ -166,3 +171,96 @@ def test_table_that_forgets_its_transactions_is_refused_until_the_property_is_re
         stream()
     bench.spark.sql(f"ALTER TABLE {path} UNSET TBLPROPERTIES ('{key}')")
     stream()
+
+
+def test_table_that_was_made_anew_is_refused(bench, stream):
+    stream(1)
+    lake = bench.folder / "lake/p"
+    shutil.rmtree(lake)
+    bench.spark.sql(f"CREATE TABLE delta.`{lake}` (id INT, name STRING) USING delta")
+    with pytest.raises(TableRecreatedError, match="/lake/p was deleted and created again"):
+        stream(2)
+    assert ids(bench) == []
+
+
+def test_other_source_under_the_same_checkpoint_is_refused(bench, stream):
+    stream(1)
+    (bench.folder / "elsewhere").mkdir()
+    bench.define(source=f"{{type: files, format: csv, path: {bench.folder}/elsewhere, schema: p}}")
+    with pytest.raises(SourceChangedError, match="path was .*/landing, is .*/elsewhere"):
+        bench.run()
+    bench.define_files("csv", "{maxFilesPerTrigger: 2}")
+    stream(2)
+    assert ids(bench) == [1, 2]
+
+
+def test_half_written_identity_is_passed_over(bench, stream, checkpoint):
+    stream(1)
+    identity = checkpoint / "esclusa/identity.0.json"
+    identity.write_text(identity.read_text()[:20])
+    (checkpoint / "esclusa/.identity.0.json.crc").unlink(missing_ok=True)
+    stream(2)
+    assert ids(bench) == [1, 2]
+    assert (checkpoint / "esclusa/identity.1.json").exists()
+
+
+def test_reset_sets_the_checkpoint_aside_and_says_so_in_the_ledger(bench, stream, checkpoint):
+    pipeline = bench.load()
+    stream(1)
+    message = reset_checkpoint(bench.spark, pipeline)
+    [aside] = checkpoint.parent.glob("p.*")
+    assert message.endswith(str(aside))
+    assert (aside / "metadata").exists()
+    assert [(row["status"], row["message"]) for row in bench.ledger()] == [("done", None), ("reset", message)]
+    stream(2)
+    assert ids(bench) == [1, 1, 2]  # as the operator was told: the source is read anew
+    shutil.rmtree(checkpoint)
+    aside.rename(checkpoint)
+    with pytest.raises(CheckpointGoneError, match="was set aside by --reset-checkpoint"):
+        stream()
+    reset_checkpoint(bench.spark, pipeline)
+    shutil.rmtree(bench.folder / "lake")
+    stream()
+    assert ids(bench) == [1, 2]
+
+
+def test_reset_after_a_lost_checkpoint_lets_the_pipeline_start(bench, stream, checkpoint):
+    stream(1)
+    shutil.rmtree(checkpoint)
+    assert reset_checkpoint(bench.spark, bench.load()).endswith(f"there was no checkpoint {checkpoint}")
+    shutil.rmtree(bench.folder / "lake")
+    stream(2)
+    assert ids(bench) == [1, 2]
+
+
+def test_report_says_what_the_next_start_would_do(bench, stream, checkpoint):
+    pipeline = bench.load()
+    assert dict(describe(pipeline))["next start"] == "begins batch 0"
+    stream(1, 2)
+    assert dict(describe(pipeline))["planned"].startswith('batch 1, over {"files": 1')
+    assert dict(describe(pipeline))["next start"] == "begins batch 2"
+    assert verify(pipeline).endswith("agree up to batch 1")
+    remove_batch(checkpoint, "commits", 1)
+    assert dict(describe(pipeline))["next start"] == "finishes batch 1"
+    shutil.rmtree(checkpoint)
+    assert dict(describe(pipeline))["next start"].startswith("is refused. CHECKPOINT_GONE: ")
+
+
+def test_verify_finds_a_missing_file_an_unreadable_one_and_a_ledger_behind(bench, stream, checkpoint):
+    stream(1, 2)
+    ledger = bench.folder / "state/ledger/p"
+    shutil.copytree(ledger, bench.folder / "ledger")
+    stream(3)
+    offsets = checkpoint / "offsets/1"
+    text = offsets.read_text()
+    offsets.write_text(text[:10])
+    with pytest.raises(CheckpointDamagedError, match="batch 1 cannot be read"):
+        verify(bench.load())
+    offsets.unlink()
+    with pytest.raises(CheckpointDamagedError, match="offsets lacks 1;"):
+        verify(bench.load())
+    offsets.write_text(text)
+    shutil.rmtree(ledger)
+    shutil.copytree(bench.folder / "ledger", ledger)
+    with pytest.raises(TableBehindError, match="the ledger of p lacks batch 2"):
+        verify(bench.load())

@@ -21,7 +21,17 @@ LAYERS = {
     ],
     "locks": ["file_lock"],
     "tools": [
-        *["secret_text", "lease", "session", "sql_guard", "checkpoint", "manifest", "delta", "sources.text_values"],
+        *[
+            "secret_text",
+            "lease",
+            "session",
+            "sql_guard",
+            "checkpoint",
+            "manifest",
+            "identity",
+            "delta",
+            "sources.text_values",
+        ],
         "quality.parameters",
     ],
     "parts of a stage": [
@@ -33,9 +43,10 @@ LAYERS = {
     "a pipeline compiled": ["stages"],
     "accounts of a batch": ["summary", "status", "batch"],
     "second looks at a batch": ["isolation"],
+    "an operator's words": ["reset"],
     "looks before the first batch": ["preflight"],
     "accounts of a run": ["progress", "runner"],
-    "accounts of no run": ["plan"],
+    "accounts of no run": ["plan", "checkpoint_report"],
 }
 
 # The fault harness, in the same way; names are relative to jobs.testing. It stands above the library and its entrypoints.

@@ -1,6 +1,8 @@
 """Kafka topics: JSON, text or binary values."""
 
+import json
 import socket
+from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -31,6 +33,37 @@ def open_sample(spark: SparkSession, source: KafkaSource) -> DataFrame:
     _require_broker(source)
     options = {key: value for key, value in source.options.items() if key not in _STREAM_ONLY}
     return spark.read.format("kafka").options(**_revealed(options)).load()
+
+
+def read_topic_ids(spark: SparkSession, source: KafkaSource) -> dict[str, str]:
+    """Ids of those topics of the source that are there, by name; asks the broker, with the stream's own options.
+
+    A topic that is deleted and created again has another id, though its offsets may look the same.
+    """
+    _require_broker(source)
+    jvm: Any = spark._jvm  # noqa: SLF001 - the client that Spark reads with takes all of its options
+    settings = jvm.java.util.HashMap()
+    for key, value in _revealed(source.options).items():
+        if key.startswith("kafka."):
+            settings.put(key.removeprefix("kafka."), value)
+    admin = jvm.org.apache.kafka.clients.admin.AdminClient.create(settings)
+    try:
+        names = admin.listTopics().names().get()
+        wanted = jvm.java.util.ArrayList()
+        for name in _topics(jvm, source, [str(name) for name in names]):
+            wanted.add(name)
+        found = admin.describeTopics(wanted).allTopicNames().get()
+        return {str(name): str(found[name].topicId().toString()) for name in found}
+    finally:
+        admin.close()
+
+
+def _topics(jvm: Any, source: KafkaSource, names: list[str]) -> list[str]:
+    options = source.options
+    if "subscribePattern" in options:
+        return [name for name in names if jvm.java.util.regex.Pattern.matches(options["subscribePattern"], name)]
+    chosen = json.loads(options["assign"]) if "assign" in options else options["subscribe"].split(",")
+    return [name for name in names if name in {one.strip() for one in chosen}]
 
 
 def compile_parser(columns: list[str], source: KafkaSource, ddl: str | None) -> Parser:

@@ -35,6 +35,12 @@ def count_files(spark: SparkSession, pipeline: Pipeline) -> int | None:
     return files.count_files(spark, source) if isinstance(source, FilesSource) else None
 
 
+def read_topic_ids(spark: SparkSession, pipeline: Pipeline) -> dict[str, str]:
+    """Ids of the source's topics by name; empty for a source that has none."""
+    source = pipeline.spec.source
+    return kafka.read_topic_ids(spark, source) if isinstance(source, KafkaSource) else {}
+
+
 def open_sample(spark: SparkSession, pipeline: Pipeline, rows: int) -> DataFrame:
     """Static DataFrame of at most `rows` unparsed rows, from the oldest that the source holds."""
     match pipeline.spec.source:
