@@ -37,7 +37,8 @@ def verify(pipeline: Pipeline) -> str:
         if batch_id > (-1 if written is None else written):
             message = f"the {step} of {pipeline.name} lacks batch {batch_id}, which is done; restore the table"
             raise TableBehindError(message)
-    return f"{pipeline.name}: checkpoint, target, quarantine and ledger agree up to batch {state.done}"
+    reached = f"batch {state.done} is done" if state.done >= 0 else "no batch is done yet"
+    return f"{pipeline.name}: checkpoint, target, quarantine and ledger agree; {reached}"
 
 
 def _read(pipeline: Pipeline) -> CheckpointState:

@@ -71,8 +71,8 @@ def check_state(spark: SparkSession | None, pipeline: Pipeline) -> int:
 
 def remember_start(spark: SparkSession, pipeline: Pipeline, found: Findings) -> None:
     """Keep what later starts are compared with; to be called when the tables are there, before the query starts."""
-    tables = read_tables(spark, pipeline, "")
-    ids = {str(step): tables[step].id for step in _COMPARED}
+    tables = {step: read_table(spark, _path(pipeline, step), "") for step in _COMPARED}
+    ids = {str(step): table.id for step, table in tables.items() if table is not None}
     met = Identity(source=describe_source(pipeline.spec.source), topics=found.topics, tables=ids)
     remember(spark, pipeline.checkpoint, found.known, met)
 

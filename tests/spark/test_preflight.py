@@ -239,7 +239,7 @@ def test_report_says_what_the_next_start_would_do(bench, stream, checkpoint):
     stream(1, 2)
     assert dict(describe(pipeline))["planned"].startswith('batch 1, over {"files": 1')
     assert dict(describe(pipeline))["next start"] == "begins batch 2"
-    assert verify(pipeline).endswith("agree up to batch 1")
+    assert verify(pipeline).endswith("agree; batch 1 is done")
     remove_batch(checkpoint, "commits", 1)
     assert dict(describe(pipeline))["next start"] == "finishes batch 1"
     shutil.rmtree(checkpoint)
