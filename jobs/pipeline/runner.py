@@ -35,11 +35,12 @@ from jobs.pipeline.errors import (
 from jobs.pipeline.failpoints import Point, reach
 from jobs.pipeline.isolation import isolate_corrupt_files, isolate_failing_rows
 from jobs.pipeline.lease import Lease, hold_lease
-from jobs.pipeline.ledger import BatchRecord
+from jobs.pipeline.ledger import BatchRecord, read_ledger_anywhere
 from jobs.pipeline.model import FilesSource, Pipeline
 from jobs.pipeline.quality.binding import find_problems
-from jobs.pipeline.quality.gate import compile_gate, data_columns
+from jobs.pipeline.quality.gate import compile_gate, data_columns, drop_all
 from jobs.pipeline.record import MALFORMED
+from jobs.pipeline.release import Decision, apply_release, find_release, release_transaction
 from jobs.pipeline.sinks import ensure_target
 from jobs.pipeline.sources.file_faults import SkippedFile, find_skipped, has_glob_signs, require_files
 from jobs.pipeline.sources.source import compile_parser, count_files, open_files, open_stream
@@ -199,6 +200,8 @@ class PipelineRun:
         prepared = self._with_query_id(unparsed.sparkSession)
         is_first = self._last_batch < 0
         done = steps_done(unparsed.sparkSession, prepared, batch_id) if is_first else frozenset()
+        if is_first:
+            prepared = with_release(prepared, unparsed, batch_id)
         source_range = read_source_range(unparsed.sparkSession, self.pipeline.checkpoint, batch_id)
         unparsed = self._with_names_taken_literally(unparsed, batch_id)
         batch = SparkBatch(
@@ -242,6 +245,19 @@ class PipelineRun:
         else:
             self._files_seen += json.loads(source_range)["files"] or 0
         return max(0, listed - self._files_seen)
+
+
+def with_release(prepared: PreparedPipeline, unparsed: DataFrame, batch_id: int) -> PreparedPipeline:
+    """For a batch that was held, with stages as a person decided; a run's first batch is the only one that can be."""
+    wanted = release_transaction(prepared.query_id, batch_id)
+    if prepared.ledger.last_version_of(wanted.app_id) != batch_id:
+        return prepared
+    spark, pipeline = unparsed.sparkSession, prepared.stages.pipeline
+    release = find_release(read_ledger_anywhere(spark, pipeline.ledger_path), prepared.query_id, batch_id)
+    stages = compile_stages(spark, unparsed, apply_release(pipeline, release))
+    if release.decision is Decision.DROP:
+        stages = replace(stages, gate=drop_all(stages.gate))
+    return replace(prepared, stages=stages, release=release)
 
 
 def _commit_without_poison(batch: SparkBatch, done: frozenset[Step], report: Report) -> None:

@@ -30,6 +30,7 @@ LAYERS = {
     ],
     "stages": ["conf", "sources.source", "transforms", "quality.binding", "quality.gate", "quarantine", "sinks"],
     "protocol": ["commit", "ledger", "entrypoint"],
+    "decisions": ["release"],
     "accounts of a batch": ["summary", "status", "batch"],
     "second looks at a batch": ["isolation"],
     "accounts of a run": ["progress", "runner"],

@@ -6,7 +6,7 @@ and compiles it anew for every batch: bad rows are gathered as they are, their m
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -60,6 +60,15 @@ def compile_gate(checks: tuple[Check, ...], quality: Quality, df: DataFrame) -> 
         source_metrics=tuple(_source_metrics(record)),
         gate_metrics=tuple(_gate_metrics(checks, record)),
     )
+
+
+def drop_all(gate: Gate) -> Gate:
+    """The gate that counts every check as before and drops every row, malformed ones too."""
+    rows, *_ = gate.source_metrics
+    nothing = F.lit(None).cast("int")
+    none_malformed = (F.count(nothing).alias("bad"), F.max(nothing.cast("string")).alias("gathered"))
+    directions = (F.lit(False).alias(SET_APART), F.lit(True).alias(DROPPED), nothing.alias(GATHER_KEY))
+    return replace(gate, directions=directions, source_metrics=(rows, *none_malformed))
 
 
 def annotate(df: DataFrame, gate: Gate) -> DataFrame:
