@@ -22,26 +22,27 @@ if TYPE_CHECKING:
 @click.option("--accept", "decision", flag_value="accept", help="Its failing rows go to the target.")
 @click.option("--drop", "decision", flag_value="drop", help="No row of it goes anywhere.")
 @bundle_options
-def main(bundle: Bundle, name: str, batch_id: int, decision: str | None) -> None:
+def main(bundle: Bundle, name: str, batch_id: int, decision: str | None) -> int:
     """Let a held batch through with the next run, once; the decision is recorded in the ledger.
 
     Refused, with exit code 6, for a batch that is not the one held now. Starts no Spark for a local ledger.
     """
     if decision is None:
-        message = "one of --quarantine, --accept, --drop is needed"
-        raise click.UsageError(message)
+        click.echo("one of --quarantine, --accept, --drop is needed", err=True)
+        return 2
     pipeline = load_pipelines(bundle, [name])[0]
     from jobs.pipeline.session import start_session  # noqa: PLC0415 - imports pyspark: not for --help
     from jobs.pipeline.storage import local_path  # noqa: PLC0415
 
     if local_path(pipeline.ledger_path) is not None:
         _release(None, pipeline, batch_id, decision)
-        return
+        return 0
     spark = start_session(f"esclusa release {name}", bundle_spark(bundle, [pipeline]))
     try:
         _release(spark, pipeline, batch_id, decision)
     finally:
         spark.stop()
+    return 0
 
 
 def _release(spark: "SparkSession | None", pipeline: "Pipeline", batch_id: int, decision: str) -> None:

@@ -60,6 +60,8 @@ class Status(StrEnum):
     HELD = "held"
     RELEASED = "released"
     """No end: a person's decision on a held batch, which the next run carries out."""
+    REPLAYED = "replayed"
+    """A replay of quarantined rows; batch_id is its number."""
 
 
 @dataclass(frozen=True, slots=True)
