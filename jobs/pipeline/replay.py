@@ -131,7 +131,7 @@ def _bad_where(message: str) -> ConfError:
 
 def _select(rows: DataFrame, selection: Selection) -> DataFrame:
     if selection.check is not None:
-        rows = rows.where(F.exists("_errors", lambda error: error["check"] == selection.check))
+        rows = rows.where(F.array_contains(F.col("_errors")["check"], selection.check))
     if selection.since is not None:
         rows = rows.where(F.col("quarantined_at") >= F.lit(selection.since))
     if selection.where is None:

@@ -87,7 +87,7 @@ def open_rows(spark: SparkSession, pipeline: Pipeline, finished: list[int]) -> D
     `_errors` are the newest reasons. NEVER_SHAPED says that no row made of this record can be in the target.
     Files that could not be read have no record, and are left out.
     """
-    was_malformed = F.exists("_errors", lambda error: error["check"] == MALFORMED_CHECK)
+    was_malformed = F.array_contains(F.col("_errors")["check"], MALFORMED_CHECK)
     has_record = F.col("raw").isNotNull() | F.col("source")["topic"].isNotNull()
     rows = (
         spark.read.format("delta")
@@ -122,7 +122,7 @@ def _marks(spark: SparkSession, pipeline: Pipeline) -> DataFrame:
 
 def _ledger_row(spark: SparkSession, pipeline: Pipeline, replay_id: int) -> dict[str, Any]:
     marks = _marks(spark, pipeline).where(F.col("replay_id") == replay_id)
-    [found] = (
+    sums: list[dict[str, Any]] = (
         marks.agg(
             F.count(F.lit(1)).alias("rows_read"),
             F.coalesce(F.sum("rows_written"), F.lit(0)).alias("rows_written"),
@@ -133,7 +133,7 @@ def _ledger_row(spark: SparkSession, pipeline: Pipeline, replay_id: int) -> dict
         .toArrow()
         .to_pylist()
     )
-    now = datetime.now(UTC)
+    [found], now = sums, datetime.now(UTC)
     return found | {
         "pipeline": pipeline.name,
         "batch_id": replay_id,
