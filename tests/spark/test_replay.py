@@ -3,7 +3,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from deltalake import DeltaTable
 
+from jobs.pipeline import quarantine
 from jobs.pipeline import replay as replay_module
+from jobs.pipeline.delta import SmallTable, TransactionId
 from jobs.pipeline.errors import AlreadyRunningError, ConfError, EsclusaError
 from jobs.pipeline.lease import hold_lease
 from jobs.pipeline.replay import Selection, replay
@@ -176,6 +178,28 @@ def test_sql_that_is_no_predicate_over_the_quarantine_is_refused(filled):
     for where in ("reflect('a', 'b') = 'c'", "no_such_column = 1"):
         with pytest.raises(ConfError):
             send(filled, where=where)
+
+
+def test_records_of_kafka_are_replayed_from_the_quarantine_alone_without_a_broker(bench):
+    options = "{kafka.bootstrap.servers: '127.0.0.1:1', subscribe: t, includeHeaders: true}"
+    sql = "SELECT *, _record.offset AS at, CAST(_record.key AS STRING) AS k FROM input"
+    pipeline = bench.define(
+        source=f"{{type: kafka, schema: p, options: {options}}}", rest=f"transforms: [{{sql: '{sql}'}}]"
+    )
+    table = SmallTable(bench.spark, pipeline.quarantine_path, quarantine.SCHEMA)
+    table.create()
+    source = {"topic": "t", "partition": 0, "offset": 7, "key": b"k"}
+    rows = [
+        {"pipeline": "p", "batch_id": 0, "row_id": str(number), "raw": raw, "source": source, "_errors": []}
+        for number, raw in enumerate([b'{"id": 1, "name": "a"}', b"{", None])
+    ]
+    table.append(rows, TransactionId("test", 0))
+    assert send(bench) == {"written": 1, "quarantined": 2}
+    assert bench.target() == [{"id": 1, "name": "a", "at": 7, "k": "k"}]
+    assert {mark["_errors"][0]["message"] for mark in marks(bench) if mark["_errors"]} == {
+        "not valid JSON, or a field does not fit its type",
+        "null value (tombstone)",
+    }
 
 
 def test_formats_without_a_line_a_record_are_refused(bench):
