@@ -157,6 +157,9 @@ def test_a_record_of_which_transforms_make_several_rows_goes_whole_or_not_at_all
     bench.run()
     assert sorted(row["part"] for row in bench.target()) == ["a"]
     bench.suite(expect("column_values_to_not_be_null", "part"))
+    assert send(bench, check="no_x") == {"quarantined": 1}
+    assert "several rows" in marks(bench)[0]["_errors"][0]["message"]
+    assert len(bench.target()) == 1
     bench.define_files(
         "csv",
         ddl="id STRING, name STRING, rest STRING",
@@ -182,7 +185,7 @@ def test_sql_that_is_no_predicate_over_the_quarantine_is_refused(filled):
 
 def test_records_of_kafka_are_replayed_from_the_quarantine_alone_without_a_broker(bench):
     options = "{kafka.bootstrap.servers: '127.0.0.1:1', subscribe: t, includeHeaders: true}"
-    sql = "SELECT *, _record.offset AS at, CAST(_record.key AS STRING) AS k FROM input"
+    sql = "SELECT *, _record.offset AS position, CAST(_record.key AS STRING) AS k FROM input"
     pipeline = bench.define(
         source=f"{{type: kafka, schema: p, options: {options}}}", rest=f"transforms: [{{sql: '{sql}'}}]"
     )
@@ -195,7 +198,7 @@ def test_records_of_kafka_are_replayed_from_the_quarantine_alone_without_a_broke
     ]
     table.append(rows, TransactionId("test", 0))
     assert send(bench) == {"written": 1, "quarantined": 2}
-    assert bench.target() == [{"id": 1, "name": "a", "at": 7, "k": "k"}]
+    assert bench.target() == [{"id": 1, "name": "a", "position": 7, "k": "k"}]
     assert {mark["_errors"][0]["message"] for mark in marks(bench) if mark["_errors"]} == {
         "not valid JSON, or a field does not fit its type",
         "null value (tombstone)",
