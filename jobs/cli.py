@@ -2,7 +2,16 @@
 
 import click
 
-from jobs import __version__, check_conf, plan_pipeline, run_pipeline, show_checkpoint, show_status
+from jobs import (
+    __version__,
+    check_conf,
+    plan_pipeline,
+    release_batch,
+    replay_quarantine,
+    run_pipeline,
+    show_checkpoint,
+    show_status,
+)
 from jobs.dev import commands
 
 
@@ -12,7 +21,15 @@ def main() -> None:
     """Checked, exactly-once streams into Delta Lake."""
 
 
-for command in (run_pipeline.main, check_conf.main, plan_pipeline.main, show_status.main, show_checkpoint.main):
+for command in (
+    run_pipeline.main,
+    check_conf.main,
+    plan_pipeline.main,
+    show_status.main,
+    show_checkpoint.main,
+    release_batch.main,
+    replay_quarantine.main,
+):
     main.add_command(command)
 for command in (commands.setup, commands.demo, commands.kafka):
     main.add_command(command)

@@ -34,6 +34,7 @@ from jobs.pipeline.quality.gate import (
 from jobs.pipeline.quality.verdict import Verdict
 from jobs.pipeline.quarantine import gathered_rows, scanned_rows
 from jobs.pipeline.record import MALFORMED
+from jobs.pipeline.release import Release
 from jobs.pipeline.stages import Stages
 from jobs.pipeline.transforms import apply_transforms
 
@@ -49,6 +50,8 @@ class PreparedPipeline:
     quarantine: SmallTable
     ledger: SmallTable
     lease: Lease
+    release: Release | None = None
+    """The decision by which a batch that was held goes through; the stages are compiled for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +187,8 @@ class SparkBatch:
 
     def record(self, verdict: Verdict) -> None:
         """Append the ledger row."""
-        record = self._ledger_row(verdict, Status.DONE, None)
+        release = self.prepared.release
+        record = self._ledger_row(verdict, Status.DONE, release.message if release else None)
         self.prepared.lease.check()
         self.prepared.ledger.append([record.as_row()], self._transaction(Step.LEDGER))
         self.finished = record
@@ -222,13 +226,14 @@ class SparkBatch:
     def _ledger_row(self, verdict: Verdict, status: Status, message: str | None) -> BatchRecord:
         finished_at = datetime.now(UTC)
         total = int((finished_at - self.started_at).total_seconds() * 1000)
-        pipeline = self.prepared.stages.pipeline
+        pipeline, release = self.prepared.stages.pipeline, self.prepared.release
         return BatchRecord(
             pipeline=pipeline.name,
             query_id=self.prepared.query_id,
             batch_id=self.batch_id,
             status=status,
             message=message,
+            decision=release.decision if release else None,
             started_at=self.started_at,
             finished_at=finished_at,
             source_range=self.source_range,

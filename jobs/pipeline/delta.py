@@ -161,10 +161,13 @@ def _rows_of(actions: Iterable[dict[str, Any]]) -> int | None:
 
 
 class SmallTable:
-    """A table that the driver appends a few rows to, batch by batch; creates it on first use."""
+    """A table that the driver appends a few rows to, batch by batch; creates it on first use.
 
-    def __init__(self, spark: SparkSession, path: str, schema: pa.Schema) -> None:
-        self._spark = spark
+    A table on a local path needs no session.
+    """
+
+    def __init__(self, spark: SparkSession | None, path: str, schema: pa.Schema) -> None:
+        self._session = spark
         self._path = path
         self._schema = schema
         self._folder = local_path(path)
@@ -208,6 +211,11 @@ class SmallTable:
         if self._folder is None:
             return last_transaction(self._spark, self._path, app_id)
         return self._refreshed().transaction_version(app_id)
+
+    @property
+    def _spark(self) -> SparkSession:
+        assert self._session is not None  # noqa: S101 - the caller's part, where the path is not local
+        return self._session
 
     def _refreshed(self) -> DeltaTable:
         if self._table is None:

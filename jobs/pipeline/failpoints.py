@@ -31,6 +31,9 @@ class Point(StrEnum):
     TARGET_AFTER = "target.after"
     LEDGER_AFTER = "ledger.after"
     BATCH_LEFT = "batch.left"
+    REPLAY_MARKED = "replay.marked"
+    """In a replay of quarantined rows, as the next one."""
+    REPLAY_WRITTEN = "replay.written"
 
 
 class Action(StrEnum):

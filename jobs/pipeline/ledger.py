@@ -33,6 +33,7 @@ SCHEMA = pa.schema(
         ("batch_id", pa.int64()),
         ("status", pa.string()),
         ("message", pa.string()),
+        ("decision", pa.string()),
         ("started_at", _TIMESTAMP),
         ("finished_at", _TIMESTAMP),
         ("source_range", pa.string()),
@@ -53,12 +54,16 @@ SCHEMA = pa.schema(
 
 
 class Status(StrEnum):
-    """How a batch ended."""
+    """What a row says of its batch."""
 
     DONE = "done"
     HELD = "held"
     RESET = "reset"
     """No batch: an operator has set the checkpoint aside."""
+    RELEASED = "released"
+    """No end: a person's decision on a held batch, which the next run carries out."""
+    REPLAYED = "replayed"
+    """A replay of quarantined rows; batch_id is its number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +77,8 @@ class BatchRecord:
     batch_id: int
     status: Status
     message: str | None
+    decision: str | None
+    """By which a held batch went through; None for a batch that went through by itself."""
     started_at: datetime
     finished_at: datetime
     source_range: str
@@ -98,6 +105,7 @@ class BatchRecord:
             "batch_id": self.batch_id,
             "status": str(self.status),
             "message": self.message,
+            "decision": self.decision,
             "started_at": self.started_at,
             "finished_at": self.finished_at,
             "source_range": self.source_range,
@@ -187,13 +195,27 @@ def _read_rows(spark: SparkSession | None, path: str, query_id: str | None = Non
 
 
 def read_ledger(path: str, newest: int | None = None) -> list[dict[str, Any]]:
-    """Rows of a local ledger, oldest first, or only the `newest`; empty if there is none yet. Starts no Spark."""
+    """Rows of a local ledger, oldest first, or only the `newest`; empty if there is none yet. Starts no Spark.
+
+    UnavailableError for a ledger on a store that only Spark reaches.
+    """
     folder = local_path(path)
     if folder is None:
         message = f"the ledger {path} is on a store that only Spark reaches; query it as a Delta table"
         raise UnavailableError(message)
     if not (Path(folder) / "_delta_log").is_dir():
         return []
-    rows: list[dict[str, Any]] = DeltaTable(folder).to_pyarrow_table().to_pylist()
-    rows.sort(key=lambda row: (row["started_at"], row["batch_id"]))
+    rows = _oldest_first(DeltaTable(folder).to_pyarrow_table())
     return rows if newest is None else rows[-newest:]
+
+
+def read_ledger_anywhere(spark: SparkSession, path: str) -> list[dict[str, Any]]:
+    """Rows of a ledger that is there, oldest first; runs a Spark job where it is not local."""
+    if local_path(path) is not None:
+        return read_ledger(path)
+    return _oldest_first(spark.read.format("delta").load(path).toArrow())
+
+
+def _oldest_first(table: pa.Table) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = table.to_pylist()
+    return sorted(rows, key=lambda row: (row["started_at"], row["batch_id"]))

@@ -3,6 +3,7 @@
 import base64
 from datetime import UTC, datetime
 from typing import Any
+from uuid import uuid4
 
 import pyarrow as pa
 from pyspark.sql import DataFrame
@@ -35,6 +36,7 @@ SCHEMA = pa.schema(
             "_errors",
             pa.list_(pa.struct([("check", pa.string()), ("column", pa.string()), ("message", pa.string())])),
         ),
+        ("row_id", pa.string()),
     ]
 )
 
@@ -42,7 +44,9 @@ SCHEMA = pa.schema(
 def gathered_rows(rows: tuple[dict[str, Any], ...], envelope: dict[str, Any]) -> list[dict[str, Any]]:
     """Rows as the gate gathered them (JSON values) -> rows of SCHEMA."""
     return [
-        envelope | {"raw": _binary(row.get("raw")), "source": _source(row["source"]), "_errors": row["_errors"]}
+        envelope
+        | {"raw": _binary(row.get("raw")), "source": _source(row["source"]), "_errors": row["_errors"]}
+        | {"row_id": str(uuid4())}
         for row in rows
     ]
 
@@ -54,6 +58,7 @@ def scanned_rows(rows: DataFrame, envelope: dict[str, Any]) -> DataFrame:
         "batch_id": F.lit(envelope["batch_id"]).cast("bigint"),
         "quarantined_at": F.lit(envelope["quarantined_at"]),
         "rules_fingerprint": F.lit(envelope["rules_fingerprint"]),
+        "row_id": F.uuid(),
     }
     return rows.select(*(constants[name].alias(name) if name in constants else F.col(name) for name in SCHEMA.names))
 

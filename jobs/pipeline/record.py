@@ -10,6 +10,8 @@ from pyspark.sql.types import StructType
 
 RECORD = "_record"
 MALFORMED = "_malformed"
+ROW_ID = "_esclusa_row_id"
+"""Field of `_record` in a replay only: which row of the quarantine it is."""
 
 ERRORS_TYPE = "array<struct<check:string,column:string,message:string>>"
 SOURCE_FIELDS = {

@@ -34,10 +34,12 @@ from jobs.pipeline.errors import (
 from jobs.pipeline.failpoints import Point, reach
 from jobs.pipeline.isolation import isolate_corrupt_files, isolate_failing_rows
 from jobs.pipeline.lease import Lease, hold_lease
-from jobs.pipeline.ledger import BatchRecord
+from jobs.pipeline.ledger import BatchRecord, read_ledger_anywhere
 from jobs.pipeline.manifest import Manifest, read_manifest, write_manifest
 from jobs.pipeline.model import FilesSource, Pipeline
 from jobs.pipeline.preflight import check_replay, check_start, remember_start
+from jobs.pipeline.quality.gate import drop_all
+from jobs.pipeline.release import Decision, apply_release, find_release, release_transaction
 from jobs.pipeline.sinks import ensure_target
 from jobs.pipeline.sources.file_faults import SkippedFile, find_skipped, has_glob_signs, require_files
 from jobs.pipeline.sources.source import count_files, open_files, open_stream
@@ -193,7 +195,8 @@ class PipelineRun:
         if self._last_batch < 0 or batch_id <= self._newest_written:
             replayed, done = resume(prepared, unparsed, batch_id)
             if done:
-                return replayed, done
+                return with_release(replayed, unparsed, batch_id), done
+            return with_release(pin(prepared, unparsed.sparkSession, batch_id), unparsed, batch_id), frozenset()
         return pin(prepared, unparsed.sparkSession, batch_id), frozenset()
 
     def _with_names_taken_literally(self, unparsed: DataFrame, batch_id: int) -> DataFrame:
@@ -273,6 +276,20 @@ def resume(prepared: PreparedPipeline, unparsed: DataFrame, batch_id: int) -> tu
 
 def _at(prepared: PreparedPipeline, batch_time: datetime) -> PreparedPipeline:
     return replace(prepared, stages=replace(prepared.stages, batch_time=batch_time))
+
+
+def with_release(prepared: PreparedPipeline, unparsed: DataFrame, batch_id: int) -> PreparedPipeline:
+    """For a batch that was held, with stages as a person decided; a run's first batch is the only one that can be."""
+    wanted = release_transaction(prepared.query_id, batch_id)
+    if prepared.ledger.last_version_of(wanted.app_id) != batch_id:
+        return prepared
+    spark, pipeline = unparsed.sparkSession, prepared.stages.pipeline
+    release = find_release(read_ledger_anywhere(spark, pipeline.ledger_path), prepared.query_id, batch_id)
+    stages = compile_stages(spark, unparsed, apply_release(pipeline, release))
+    if release.decision is Decision.DROP:
+        stages = replace(stages, gate=drop_all(stages.gate))
+    stages = replace(stages, batch_time=prepared.stages.batch_time)
+    return replace(prepared, stages=stages, release=release)
 
 
 def _commit_without_poison(batch: SparkBatch, done: frozenset[Step], report: Report) -> None:

@@ -41,12 +41,13 @@ LAYERS = {
     "stages": ["conf", "sources.source", "transforms", "quality.binding", "quality.gate", "quarantine", "sinks"],
     "protocol": ["commit", "ledger", "entrypoint"],
     "a pipeline compiled": ["stages"],
+    "decisions": ["release", "replay_marks"],
     "accounts of a batch": ["summary", "status", "batch"],
     "second looks at a batch": ["isolation"],
     "an operator's words": ["reset"],
     "looks before the first batch": ["preflight"],
     "accounts of a run": ["progress", "runner"],
-    "accounts of no run": ["plan", "checkpoint_report"],
+    "accounts of no run": ["plan", "checkpoint_report", "replay"],
 }
 
 # The fault harness, in the same way; names are relative to jobs.testing. It stands above the library and its entrypoints.
@@ -61,7 +62,7 @@ HARNESS = {
 
 # What comes after what is for batch, runner and plan to know; a stage does not know the others.
 STAGES = ["sources", "transforms", "quality", "quarantine", "sinks"]
-WIRING = {"stages", "batch", "isolation", "runner", "plan"}
+WIRING = {"stages", "batch", "isolation", "runner", "plan", "replay", "replay_marks"}
 
 # Nothing above these needs a JVM, Arrow or Great Expectations: check, --help and DAG parsing rest on them.
 LIGHT = [

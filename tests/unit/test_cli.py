@@ -107,6 +107,6 @@ def test_the_help_names_every_command_and_run_its_exit_codes():
 
 
 def test_options_shared_by_commands_read_the_same():
-    for name in ("run", "check", "plan", "status", "demo"):
+    for name in ("run", "check", "plan", "status", "release", "replay", "demo"):
         listed = run(name, "--help").stdout
         assert [option for option in ("--conf", "--target", "--var") if option not in listed] == []

@@ -41,6 +41,7 @@ def record(verdict=VERDICT, batch_id=0, started_at=START):
         batch_id=batch_id,
         status=Status.DONE,
         message=None,
+        decision=None,
         started_at=started_at,
         finished_at=started_at + timedelta(seconds=1),
         source_range='{"files": []}',

@@ -6,7 +6,7 @@ and compiles it anew for every batch: bad rows are gathered as they are, their m
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -16,7 +16,16 @@ from jobs.pipeline.columns import quote
 from jobs.pipeline.model import Check, OnFailure, Quality, Scope
 from jobs.pipeline.quality.expectations import LOOKS_AT_NULL, compile_row_check, holds_for_schema
 from jobs.pipeline.quality.verdict import MALFORMED_CHECK, SHOWN_CHARACTERS, Row, Verdict, describe_rule, judge
-from jobs.pipeline.record import JSON_OPTIONS, MALFORMED, RECORD, coordinates, envelope, raw_bytes, record_fields
+from jobs.pipeline.record import (
+    ERRORS_TYPE,
+    JSON_OPTIONS,
+    MALFORMED,
+    RECORD,
+    coordinates,
+    envelope,
+    raw_bytes,
+    record_fields,
+)
 
 MAX_GATHERED_ROWS = 4_000
 MAX_GATHERED_ROW_BYTES = 2_048
@@ -62,6 +71,15 @@ def compile_gate(checks: tuple[Check, ...], quality: Quality, df: DataFrame) -> 
     )
 
 
+def drop_all(gate: Gate) -> Gate:
+    """The gate that counts every check as before and drops every row, malformed ones too."""
+    rows, *_ = gate.source_metrics
+    nothing = F.lit(None).cast("int")
+    none_malformed = (F.count(nothing).alias("bad"), F.max(nothing.cast("string")).alias("gathered"))
+    directions = (F.lit(False).alias(SET_APART), F.lit(True).alias(DROPPED), nothing.alias(GATHER_KEY))
+    return replace(gate, directions=directions, source_metrics=(rows, *none_malformed))
+
+
 def annotate(df: DataFrame, gate: Gate) -> DataFrame:
     """The frame plus the gate's flags and directions."""
     return df.select("*", *gate.flags).select("*", *gate.directions)
@@ -74,16 +92,24 @@ def passed(annotated: DataFrame, names: list[str]) -> DataFrame:
 
 def malformed_rows(parsed: DataFrame) -> DataFrame:
     """Envelopes (raw, source, _errors) of the malformed rows, by a scan of their own."""
-    error = F.struct(F.lit(MALFORMED_CHECK), F.lit(None).cast("string"), F.col(MALFORMED))
-    return parsed.where(F.col(MALFORMED).isNotNull()).select(*envelope(record_fields(parsed.schema), F.array(error)))
+    errors = F.array(malformed_error())
+    return parsed.where(F.col(MALFORMED).isNotNull()).select(*envelope(record_fields(parsed.schema), errors))
 
 
 def unfit_rows(annotated: DataFrame, gate: Gate) -> DataFrame:
     """Envelopes (raw, source, _errors) of the rows that checks set apart, by a scan of their own."""
+    return annotated.where(F.col(SET_APART)).select(*envelope(record_fields(annotated.schema), row_errors(gate)))
+
+
+def malformed_error() -> Column:
+    """Struct (check, column, message) of a malformed row."""
+    return F.struct(F.lit(MALFORMED_CHECK), F.lit(None).cast("string"), F.col(MALFORMED))
+
+
+def row_errors(gate: Gate) -> Column:
+    """Array of (check, column, message) for the checks that an annotated row breaks."""
     errors = [F.when(F.col(_broken(index)), _error(check)) for index, check in _row_checks(gate.checks)]
-    return annotated.where(F.col(SET_APART)).select(
-        *envelope(record_fields(annotated.schema), F.array_compact(F.array(*errors)))
-    )
+    return F.array_compact(F.array(*errors)).cast(ERRORS_TYPE)
 
 
 def data_columns(df: DataFrame) -> list[str]:

@@ -12,7 +12,7 @@ from pyspark.sql.types import StructType
 from jobs.pipeline.columns import column_list, quote, read_ddl
 from jobs.pipeline.errors import UnavailableError
 from jobs.pipeline.model import FileFormat, FilesSource
-from jobs.pipeline.record import MALFORMED, RECORD
+from jobs.pipeline.record import MALFORMED, RECORD, ROW_ID
 from jobs.pipeline.sources.text_values import CORRUPT, Parser, compile_csv, compile_json, first_reason, has_nul_byte
 from jobs.pipeline.storage import matches
 
@@ -51,6 +51,12 @@ def open_files(spark: SparkSession, source: FilesSource, ddl: str | None, paths:
     return _open(spark.read.options(**options | literally), spark, source, ddl, paths)
 
 
+def rebuild_lines(quarantined: DataFrame) -> DataFrame:
+    """Rows of the quarantine, with ROW_ID -> the unparsed lines that they came from, and their ROW_ID."""
+    file = F.struct(*(F.col("source")[name].alias(name) for name in ("path", "modified_at", "block_start")))
+    return quarantined.select(F.col("raw").cast("string").alias(_LINE), file.alias(_META), ROW_ID)
+
+
 def count_files(spark: SparkSession, source: FilesSource) -> int:
     """Files under the path as Spark lists them, hidden and filtered ones left out."""
     options = {key: value for key, value in source.options.items() if key in _LISTING - _STREAM_ONLY}
@@ -65,7 +71,8 @@ def compile_parser(columns: list[str], source: FilesSource, ddl: str | None) -> 
     if not source.is_line_based:
         return _compile_columns(columns)
     line = F.col(_LINE)
-    record = _record(line.cast("binary").alias("raw"))
+    row_id = [F.col(ROW_ID)] if ROW_ID in columns else []
+    record = _record(line.cast("binary").alias("raw"), *row_id)
     if source.format is FileFormat.TEXT:
         reason = first_reason(("not valid UTF-8", ~F.is_valid_utf8(line)), has_nul_byte(line)).alias(MALFORMED)
         return lambda unparsed: unparsed.select(record, reason, line)

@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 from jobs.pipeline.columns import read_ddl
 from jobs.pipeline.errors import UnavailableError
 from jobs.pipeline.model import KafkaSource, ValueFormat
-from jobs.pipeline.record import MALFORMED, RECORD
+from jobs.pipeline.record import MALFORMED, RECORD, ROW_ID
 from jobs.pipeline.secret_text import reveal
 from jobs.pipeline.sources.text_values import Parser, compile_json, first_reason, has_nul_byte
 
@@ -64,6 +64,14 @@ def _topics(jvm: Any, source: KafkaSource, names: list[str]) -> list[str]:
         return [name for name in names if jvm.java.util.regex.Pattern.matches(options["subscribePattern"], name)]
     chosen = json.loads(options["assign"]) if "assign" in options else options["subscribe"].split(",")
     return [name for name in names if name in {one.strip() for one in chosen}]
+
+
+def rebuild_records(quarantined: DataFrame, source: KafkaSource) -> DataFrame:
+    """Rows of the quarantine, with ROW_ID -> the unparsed records; their headers are NULL, it has none."""
+    known = [F.col("source")[name].alias(name) for name in ("key", "topic", "partition", "offset", "timestamp")]
+    if source.options.get("includeHeaders", "false").lower() == "true":
+        known.append(F.lit(None).cast("array<struct<key:string,value:binary>>").alias("headers"))
+    return quarantined.select(F.col("raw").alias("value"), *known, ROW_ID)
 
 
 def compile_parser(columns: list[str], source: KafkaSource, ddl: str | None) -> Parser:

@@ -4,6 +4,7 @@ from typing import assert_never
 
 from pyspark.sql import DataFrame, SparkSession
 
+from jobs.pipeline.errors import ConfError, Problem
 from jobs.pipeline.model import FilesSource, KafkaSource, Pipeline
 from jobs.pipeline.sources import files, kafka
 from jobs.pipeline.sources.text_values import Parser
@@ -48,6 +49,23 @@ def open_sample(spark: SparkSession, pipeline: Pipeline, rows: int) -> DataFrame
             return files.open_sample(spark, source, pipeline.schema_ddl).limit(rows)
         case KafkaSource() as source:
             return kafka.open_sample(spark, source).limit(rows)
+        case _ as never:
+            assert_never(never)
+
+
+def rebuild_unparsed(quarantined: DataFrame, pipeline: Pipeline) -> DataFrame:
+    """Rows of the quarantine, with ROW_ID -> the unparsed rows that they came from; the source itself is not asked.
+
+    Raises ConfError for a format of which the quarantine holds no records to parse again.
+    """
+    match pipeline.spec.source:
+        case FilesSource() as source if not source.is_line_based:
+            message = f"{source.format} files cannot be replayed, only csv, json and text by lines, and Kafka"
+            raise ConfError([Problem(pipeline.file, 1, "source.format", message)])
+        case FilesSource():
+            return files.rebuild_lines(quarantined)
+        case KafkaSource() as source:
+            return kafka.rebuild_records(quarantined, source)
         case _ as never:
             assert_never(never)
 

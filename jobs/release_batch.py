@@ -1,0 +1,63 @@
+"""Decide what becomes of a held batch: `esclusa release NAME --batch N --quarantine`."""
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from jobs.pipeline.conf import Bundle, load_pipelines
+from jobs.pipeline.entrypoint import bundle_options
+from jobs.run_pipeline import bundle_spark
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from jobs.pipeline.model import Pipeline
+
+
+@click.command(name="release")
+@click.argument("name")
+@click.option("--batch", "batch_id", type=click.IntRange(min=0), required=True, metavar="N", help="The held batch.")
+@click.option("--quarantine", "decision", flag_value="quarantine", help="Its failing rows go to the quarantine.")
+@click.option("--accept", "decision", flag_value="accept", help="Its failing rows go to the target.")
+@click.option("--drop", "decision", flag_value="drop", help="No row of it goes anywhere.")
+@bundle_options
+def main(bundle: Bundle, name: str, batch_id: int, decision: str | None) -> int:
+    """Let a held batch through with the next run, once; the decision is recorded in the ledger.
+
+    Refused, with exit code 6, for a batch that is not the one held now. Starts no Spark for a local ledger.
+    """
+    if decision is None:
+        click.echo("one of --quarantine, --accept, --drop is needed", err=True)
+        return 2
+    pipeline = load_pipelines(bundle, [name])[0]
+    from jobs.pipeline.session import start_session  # noqa: PLC0415 - imports pyspark: not for --help
+    from jobs.pipeline.storage import local_path  # noqa: PLC0415
+
+    if local_path(pipeline.ledger_path) is not None:
+        _release(None, pipeline, batch_id, decision)
+        return 0
+    spark = start_session(f"esclusa release {name}", bundle_spark(bundle, [pipeline]))
+    try:
+        _release(spark, pipeline, batch_id, decision)
+    finally:
+        spark.stop()
+    return 0
+
+
+def _release(spark: "SparkSession | None", pipeline: "Pipeline", batch_id: int, decision: str) -> None:
+    from jobs.pipeline.delta import SmallTable  # noqa: PLC0415
+    from jobs.pipeline.ledger import SCHEMA, read_ledger, read_ledger_anywhere  # noqa: PLC0415
+    from jobs.pipeline.release import Decision, record_release  # noqa: PLC0415
+
+    path = pipeline.ledger_path
+    rows = read_ledger(path) if spark is None else read_ledger_anywhere(spark, path)
+    is_new = record_release(SmallTable(spark, path, SCHEMA), rows, batch_id, Decision(decision))
+    click.echo(
+        f"batch {batch_id} of {pipeline.name}: {decision}{'' if is_new else ', as decided before'}; "
+        f"carried out by the next run"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
