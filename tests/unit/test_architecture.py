@@ -16,9 +16,11 @@ HEAVY = {"pyspark", "py4j", "pyarrow", "pandas", "numpy", "deltalake", "delta", 
 # a layer is named for what its modules know. Names are relative to jobs.pipeline.
 LAYERS = {
     "words": [
-        *["errors", "failpoints", "hints", "terminal", "yaml_text", "ddl", "storage", "columns", "record", "model"],
+        *["errors", "failpoints", "hints", "terminal", "yaml_text", "ddl", "storage", "columns", "record"],
         *["quality.strftime", "quality.conditions", "sources.ranges"],
     ],
+    "words made of words": ["cron"],
+    "the language": ["model"],
     "locks": ["file_lock"],
     "tools": [
         *["secret_text", "lease", "session", "sql_guard", "checkpoint", "delta", "sources.text_values"],
@@ -160,8 +162,8 @@ def test_only_the_wiring_knows_more_than_one_stage():
     assert {name for name in library() if len(stages_known_to(name)) > 1} <= WIRING
 
 
-def test_the_conf_language_imports_nothing_of_jobs():
-    assert own_imports("pipeline.model") == set()
+def test_the_conf_language_imports_nothing_of_jobs_but_the_language_of_its_schedules():
+    assert own_imports("pipeline.model") == {"pipeline.cron"}
 
 
 def test_the_library_knows_neither_entrypoints_nor_development_nor_the_users_transforms():
