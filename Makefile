@@ -55,11 +55,13 @@ test: setup ## Lint, types, and all tests
 	@$(BIN)/esclusa setup --kafka
 	@$(MAKE) --no-print-directory lint
 	$(BIN)/python -m pytest
+	@$(MAKE) --no-print-directory test-dags
 
-lint: setup ## Lint and types
+lint: setup-airflow ## Lint and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/mypy --python-executable $(AIRFLOW_BIN)/python jobs/orchestration/*.py dags/*.py
 
 test-unit: setup ## Tests that need no JVM
 	$(BIN)/python -m pytest tests/unit
@@ -70,6 +72,9 @@ test-spark: setup ## Tests in one Spark session
 test-e2e: setup ## Tests of whole commands, a cluster, a broker
 	@$(BIN)/esclusa setup --kafka
 	$(BIN)/python -m pytest tests/e2e
+
+test-dags: setup-airflow ## Tests of the DAGs, in Airflow's environment
+	$(AIRFLOW_BIN)/python -m pytest tests/dags
 
 torture: setup ## Kill a pipeline at every point of a batch; SEED=1 KILLS=330
 	@command -v strace >/dev/null || { echo "no strace found; on Debian: sudo apt-get install strace" >&2; exit 4; }
