@@ -101,7 +101,9 @@ class PublishOperator(BaseOperator):
         if context["ti"].xcom_pull(task_ids=run) == AlreadyRunningError.exit_code:
             raise AirflowSkipException("another run holds the pipeline, and says itself what it commits")
         newest_first = context["inlet_events"][self.table].ascending(False).limit(NEWEST)
-        last = next((event.extra for event in newest_first if "batch_ids" in event.extra), None)  # not a person's
+        last = next(
+            (event.extra for event in newest_first if "batch_ids" in (event.extra or {})), None
+        )  # not a person's
         extra = event_extra(_read_ledger(self.bundle, self.pipeline), last)
         if extra is None:
             raise AirflowSkipException("no rows were committed since the last event")

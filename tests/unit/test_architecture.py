@@ -183,6 +183,27 @@ def test_only_the_command_the_torture_and_development_itself_know_development():
     assert {name for name in users if not name.startswith("dev.")} == {"cli", "testing.torture"}
 
 
+def test_orchestration_rests_on_light_modules_of_the_library_alone():
+    members = [name for name in modules() if name.startswith("orchestration.")]
+    assert members
+    known = {other for name in members for other in own_imports(name)}
+    assert {other for other in known if not other.startswith("orchestration")} <= {"jobs", *LIGHT, "pipeline.errors"}
+    assert {name for name in members if loaded_by(name) & HEAVY} == set()
+
+
+def test_dag_files_import_only_the_dag_factory_and_conf():
+    for file in (ROOT / "dags").glob("*.py"):
+        found = {node.module for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.ImportFrom)}
+        assert found <= {"jobs.orchestration.dag_factory", "jobs.pipeline.conf"}, file
+
+
+def test_only_orchestration_knows_airflow_and_nothing_knows_orchestration():
+    knowing = {name for name in modules() if "airflow" in {found.split(".")[0] for found in imports(name)}}
+    assert {name for name in knowing if not name.startswith("orchestration.")} == set()
+    users = {name for name in modules() if any(one.startswith("orchestration") for one in own_imports(name))}
+    assert {name for name in users if not name.startswith("orchestration.")} == set()
+
+
 @pytest.mark.parametrize("name", sorted(name for name in modules() if is_package(name)))
 def test_a_package_re_exports_nothing(name):
     assert imports(name) == set()
