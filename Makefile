@@ -1,12 +1,16 @@
 # `make` alone prints this help. Everything is installed into .venv; nothing outside the project is touched.
 .DEFAULT_GOAL := help
-.PHONY: help setup run run-kafka kafka kafka-stop test test-unit test-spark test-e2e torture schedules lint bench wheel lock clean
+.PHONY: help setup setup-airflow run run-kafka kafka kafka-stop test test-unit test-spark test-e2e test-dags torture schedules lint bench wheel lock clean
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 UV := uv==0.13.9
+AIRFLOW_VENV := .venv-airflow
+AIRFLOW_BIN := $(AIRFLOW_VENV)/bin
+AIRFLOW_STAMP := $(AIRFLOW_VENV)/.installed
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -22,6 +26,15 @@ $(STAMP): requirements.lock setup.py
 	@$(BIN)/python -m pip install --quiet "$(UV)"
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --require-hashes -r requirements.lock
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+setup-airflow: setup $(AIRFLOW_STAMP) ## Set up Airflow, in an environment of its own
+
+$(AIRFLOW_STAMP): $(STAMP) requirements-airflow.lock setup.py
+	@echo "setting up $(AIRFLOW_VENV) (about a minute, once)"
+	@test -x $(AIRFLOW_BIN)/python || $(PYTHON) -m venv --without-pip $(AIRFLOW_VENV)
+	@$(BIN)/uv pip sync --quiet --python $(AIRFLOW_BIN)/python --compile-bytecode --require-hashes requirements-airflow.lock
+	@$(BIN)/uv pip install --quiet --python $(AIRFLOW_BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@
 
 run: setup ## Run the flight pipeline over 336,776 real departures
@@ -42,11 +55,13 @@ test: setup ## Lint, types, and all tests
 	@$(BIN)/esclusa setup --kafka
 	@$(MAKE) --no-print-directory lint
 	$(BIN)/python -m pytest
+	@$(MAKE) --no-print-directory test-dags
 
-lint: setup ## Lint and types
+lint: setup-airflow ## Lint and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/mypy --python-executable $(AIRFLOW_BIN)/python jobs/orchestration/*.py dags/*.py
 
 test-unit: setup ## Tests that need no JVM
 	$(BIN)/python -m pytest tests/unit
@@ -57,6 +72,9 @@ test-spark: setup ## Tests in one Spark session
 test-e2e: setup ## Tests of whole commands, a cluster, a broker
 	@$(BIN)/esclusa setup --kafka
 	$(BIN)/python -m pytest tests/e2e
+
+test-dags: setup-airflow ## Tests of the DAGs, in Airflow's environment
+	$(AIRFLOW_BIN)/python -m pytest tests/dags
 
 torture: setup ## Kill a pipeline at every point of a batch; SEED=1 KILLS=330
 	@command -v strace >/dev/null || { echo "no strace found; on Debian: sudo apt-get install strace" >&2; exit 4; }
@@ -74,7 +92,8 @@ wheel: setup ## Build the wheel into dist/
 	@$(BIN)/python -m build --wheel --no-isolation --outdir dist >/dev/null && ls dist/*.whl
 
 lock: setup ## Pin all dependencies anew, with hashes
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header --extra dev setup.py -o requirements.lock
+	$(BIN)/$(LOCK) --extra dev setup.py -o requirements.lock
+	$(BIN)/$(LOCK) --extra airflow --extra airflow-dev --overrides requirements-airflow.overrides setup.py -o requirements-airflow.lock
 	$(BIN)/python -m jobs.dev.jars
 
 clean: ## Remove what the demo and the builds wrote (not .venv)

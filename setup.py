@@ -31,7 +31,8 @@ setup(
         "rich>=14,<16",
     ],
     extras_require={
-        "airflow": ["apache-airflow>=3.3,<4", "apache-airflow-providers-apache-spark>=5,<7"],
+        "airflow": ["apache-airflow>=3.3,<4", "apache-airflow-providers-apache-spark>=6.3,<7"],
+        "airflow-dev": ["mypy>=1.15", "pytest>=8.3", "setuptools>=77", "types-PyYAML", "types-setuptools", "wheel"],
         "gx": ["great-expectations>=1.24,<2"],
         "demo": DEMO,
         "dev": [

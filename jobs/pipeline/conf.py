@@ -135,6 +135,7 @@ class _Loader:
         schema_ddl = self._load_schema(spec, file)
         checks = self._load_suite(spec, file)
         self.problems += _function_problems(spec, file, self.bundle.root)
+        self.problems += self._upstream_problems(spec, file)
         if self.problems or target is None:
             raise ConfError(self.problems)
         return self._assemble(spec, target, file, schema_ddl, checks)
@@ -219,6 +220,17 @@ class _Loader:
             self.problems += error.problems
             return ()
 
+    def _upstream_problems(self, spec: PipelineSpec, file: _File) -> Iterator[Problem]:
+        known = pipeline_names(self.bundle)
+        for index, name in enumerate(spec.upstream):
+            path = ("schedule", "after", index)
+            if name not in known:
+                yield file.problem(
+                    path, f"no pipeline '{name}'{did_you_mean(name, known)}; there are: {', '.join(known)}"
+                )
+            elif cycle := _way_back(self.bundle.conf / "pipelines", self.name, name):
+                yield file.problem(path, f"the pipeline would wait for itself: {' after '.join(cycle)}")
+
     def _read_file(self, path: Path) -> _File | None:
         text = self._read_text(path)
         try:
@@ -301,6 +313,29 @@ def _function_problems(spec: PipelineSpec, file: _File, root: Path) -> Iterator[
             message = _missing_function_message(transform.python, root)
             if message:
                 yield file.problem(("transforms", index, "python"), message)
+
+
+def _way_back(folder: Path, start: str, upstream: str) -> list[str]:
+    """The shortest chain of `after` from a pipeline through one upstream of it back to itself; empty if none."""
+    chains, seen = [[start, upstream]], {upstream}
+    for chain in chains:
+        if chain[-1] == start:
+            return chain
+        following = [name for name in _named_after(folder / f"{chain[-1]}.yml") if name not in seen]
+        seen.update(following)
+        chains += [[*chain, name] for name in following]
+    return []
+
+
+def _named_after(path: Path) -> list[str]:
+    """What a pipeline file says under `after`, whatever else is wrong with it: its own load reports that."""
+    try:
+        data = parse_yaml(path.read_text(encoding="utf-8")).data
+    except (OSError, UnicodeDecodeError, YamlError):
+        return []
+    schedule = data.get("schedule") if isinstance(data, dict) else None
+    names = schedule.get("after") if isinstance(schedule, dict) else None
+    return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
 
 
 def _missing_message(path: Path) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from jobs.pipeline.hints import did_you_mean
-from jobs.pipeline.model import FilesSource, KafkaSource, PythonTransform, SqlTransform
+from jobs.pipeline.model import After, Cron, FilesSource, KafkaSource, PythonTransform, SqlTransform
 from jobs.pipeline.yaml_text import KeyPath
 
 _KINDS: dict[str, type[BaseModel]] = {
@@ -15,6 +15,8 @@ _KINDS: dict[str, type[BaseModel]] = {
     "kafka": KafkaSource,
     "sql": SqlTransform,
     "python": PythonTransform,
+    "cron": Cron,
+    "after": After,
 }
 """Tags of the unions in model.py; pydantic puts them between the keys of an error's location."""
 
@@ -65,7 +67,7 @@ def _message(path: KeyPath, owner: type[BaseModel] | None, item: Any) -> str:
             return "type: " + _unknown_word(str(item["ctx"]["tag"]), item["ctx"]["expected_tags"])
         case "enum" | "literal_error":
             return _unknown_word(str(item["input"]), item["ctx"]["expected"])
-        case "value_error" | "transform_kind":
+        case "value_error" | "transform_kind" | "schedule_kind":
             return str(item["msg"].removeprefix("Value error, "))
         case _:
             return f"{item['msg']}, not {item['input']!r}"

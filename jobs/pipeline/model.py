@@ -12,10 +12,13 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    RootModel,
     Tag,
     field_validator,
     model_validator,
 )
+
+from jobs.pipeline.cron import check_cron
 
 NAME_PATTERN = r"^[a-z][a-z0-9_]{0,62}$"
 DURATION_PATTERN = re.compile(r"^\s*(\d+)\s+(millisecond|second|minute|hour|day)s?\s*$")
@@ -281,6 +284,35 @@ class Trigger(Strict):
         return self
 
 
+class Cron(RootModel[Annotated[str, AfterValidator(check_cron)]]):
+    """Runs at times: five fields of cron, in UTC, or a preset such as @hourly."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+
+class After(Strict):
+    """Runs when other pipelines have committed rows."""
+
+    after: Annotated[list[str], Field(min_length=1)]
+    """Names of pipelines; a run starts once each of them has committed rows since the last one."""
+
+
+def _schedule_kind(value: Any) -> str | None:
+    if isinstance(value, str | Cron):
+        return "cron"
+    return "after" if isinstance(value, dict | After) else None
+
+
+Schedule = Annotated[
+    Annotated[Cron, Tag("cron")] | Annotated[After, Tag("after")],
+    Discriminator(
+        _schedule_kind,
+        custom_error_type="schedule_kind",
+        custom_error_message="a schedule is a cron expression, a preset such as '@hourly', or {after: [pipelines]}",
+    ),
+]
+
+
 class Scope(StrEnum):
     """What a check looks at: each row, the batch as a whole, or the columns' names and types."""
 
@@ -316,8 +348,20 @@ class PipelineSpec(Strict):
     quality: Quality = Quality()
     sink: DeltaSink
     trigger: Trigger = Trigger(available_now=True)
-    schedule: str | None = None
-    """Cron or @preset for the orchestrator; a run started by hand does not look at it."""
+    schedule: Schedule | None = None
+    """When the orchestrator starts a run; None: never by itself. A run started by hand does not look at it."""
+
+    @model_validator(mode="after")
+    def _only_runs_that_end_are_scheduled(self) -> "PipelineSpec":
+        if self.schedule is not None and not self.trigger.available_now:
+            message = "schedule: a pipeline with processing_time runs until stopped; remove it, or set available_now"
+            raise ValueError(message)
+        return self
+
+    @property
+    def upstream(self) -> list[str]:
+        """Names of the pipelines that this one runs after."""
+        return self.schedule.after if isinstance(self.schedule, After) else []
 
 
 class TargetSpec(Strict):

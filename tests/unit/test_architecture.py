@@ -16,9 +16,11 @@ HEAVY = {"pyspark", "py4j", "pyarrow", "pandas", "numpy", "deltalake", "delta", 
 # a layer is named for what its modules know. Names are relative to jobs.pipeline.
 LAYERS = {
     "words": [
-        *["errors", "failpoints", "hints", "terminal", "yaml_text", "ddl", "storage", "columns", "record", "model"],
+        *["errors", "failpoints", "hints", "terminal", "yaml_text", "ddl", "storage", "columns", "record"],
         *["quality.strftime", "quality.conditions", "sources.ranges"],
     ],
+    "words made of words": ["cron"],
+    "the language": ["model"],
     "locks": ["file_lock"],
     "tools": [
         *[
@@ -174,8 +176,8 @@ def test_only_the_wiring_knows_more_than_one_stage():
     assert {name for name in library() if len(stages_known_to(name)) > 1} <= WIRING
 
 
-def test_the_conf_language_imports_nothing_of_jobs():
-    assert own_imports("pipeline.model") == set()
+def test_the_conf_language_imports_nothing_of_jobs_but_the_language_of_its_schedules():
+    assert own_imports("pipeline.model") == {"pipeline.cron"}
 
 
 def test_the_library_knows_neither_entrypoints_nor_development_nor_the_users_transforms():
@@ -193,6 +195,27 @@ def test_the_users_transforms_know_nothing_of_the_library():
 def test_only_the_command_the_torture_and_development_itself_know_development():
     users = {name for name in modules() if any(f"{one}.".startswith("dev.") for one in own_imports(name))}
     assert {name for name in users if not name.startswith("dev.")} == {"cli", "testing.torture"}
+
+
+def test_orchestration_rests_on_light_modules_of_the_library_alone():
+    members = [name for name in modules() if name.startswith("orchestration.")]
+    assert members
+    known = {other for name in members for other in own_imports(name)}
+    assert {other for other in known if not other.startswith("orchestration")} <= {"jobs", *LIGHT, "pipeline.errors"}
+    assert {name for name in members if loaded_by(name) & HEAVY} == set()
+
+
+def test_dag_files_import_only_the_dag_factory_and_conf():
+    for file in (ROOT / "dags").glob("*.py"):
+        found = {node.module for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.ImportFrom)}
+        assert found <= {"jobs.orchestration.dag_factory", "jobs.pipeline.conf"}, file
+
+
+def test_only_orchestration_knows_airflow_and_nothing_knows_orchestration():
+    knowing = {name for name in modules() if "airflow" in {found.split(".")[0] for found in imports(name)}}
+    assert {name for name in knowing if not name.startswith("orchestration.")} == set()
+    users = {name for name in modules() if any(one.startswith("orchestration") for one in own_imports(name))}
+    assert {name for name in users if not name.startswith("orchestration.")} == set()
 
 
 @pytest.mark.parametrize("name", sorted(name for name in modules() if is_package(name)))

@@ -1,0 +1,45 @@
+"""Rows of the ledger -> what Airflow says of them: the extra of an asset event, the reason of a held batch."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Batch = Mapping[str, Any]
+"""One row of the ledger, as `esclusa status --json` writes it."""
+
+
+def event_extra(batches: Sequence[Batch], last: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """What was committed behind the last event's batch, or at all without one; None if no row reached the target.
+
+    It is the ledger that counts, not the task: rows that a killed or held run committed are in the next event.
+    """
+    done = [batch for batch in _behind(batches, last) if batch["status"] == "done"]
+    rows = sum(batch["rows_written"] for batch in done)
+    if not rows:
+        return None
+    return {
+        "rows": rows,
+        "quarantined": sum(batch["rows_quarantined"] for batch in done),
+        "target_version": max(batch["target_version"] for batch in done if batch["target_version"] is not None),
+        "query_id": done[-1]["query_id"],
+        "batch_ids": [batch["batch_id"] for batch in done],
+    }
+
+
+def _behind(batches: Sequence[Batch], last: Mapping[str, Any] | None) -> Sequence[Batch]:
+    if last is None:
+        return batches
+    known = (last["query_id"], last["batch_ids"][-1])
+    places = [place for place, batch in enumerate(batches) if (batch["query_id"], batch["batch_id"]) == known]
+    return batches[places[-1] + 1 :] if places else batches
+
+
+def held_reason(batches: Sequence[Batch]) -> str:
+    """Why the newest batch is held: its message, and the failing checks with their counts."""
+    if not batches or batches[-1]["status"] != "held":
+        return "the ledger names no held batch"
+    batch = batches[-1]
+    failing = [
+        f"{check['name']} ({check['unexpected_count']:,} rows)" for check in batch["checks"] if not check["success"]
+    ]
+    checks = f"; failing checks: {', '.join(failing)}" if failing else ""
+    return f"batch {batch['batch_id']} is held: {batch['message']}{checks}"

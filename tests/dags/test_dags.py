@@ -1,0 +1,103 @@
+"""What DAGs the files of a bundle make, and what parsing them costs."""
+
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from airflow.sdk import get_parsing_context
+
+from jobs.orchestration.dag_factory import build_dags, bundle_of
+from jobs.pipeline.cron import PRESETS
+
+ROOT = Path(__file__).parents[2]
+HEAVY = {"pyspark", "py4j", "pyarrow", "pandas", "numpy", "deltalake", "delta", "great_expectations"}
+
+
+def upstream_assets(dag):
+    return [asset.name for _, asset in dag.timetable.asset_condition.iter_assets()]
+
+
+def test_the_shipped_dags_load_without_import_errors():
+    dags = list(build_dags(bundle_of(str(ROOT / "dags" / "esclusa_pipelines.py"))))
+    assert [dag.dag_id for dag in dags] == ["flights", "flights_kafka"]
+
+
+def test_each_pipeline_is_a_dag_that_runs_then_publishes(tried):
+    bag = tried.load()
+    assert bag.import_errors == {}
+    assert sorted(bag.dags) == ["a", "b", "c"]
+    for dag in bag.dags.values():
+        assert (dag.max_active_runs, dag.catchup) == (1, False)
+        assert [task.task_id for task in dag.topological_sort()] == ["run", "publish"]
+        assert [asset.name for asset in dag.get_task("publish").outlets] == [dag.dag_id]
+        assert dag.get_task("run").outlets == []
+        assert dag.get_task("run").retry_exponential_backoff
+        assert dag.get_task("run").retry_delay >= timedelta(minutes=1)
+
+
+def test_a_dag_starts_when_its_pipeline_says(tried):
+    dags = tried.load().dags
+    assert dags["a"].timetable.expression == "0 0 * * *"
+    assert upstream_assets(dags["b"]) == ["a"]
+    assert type(dags["c"].timetable).__name__ == "NullTimetable"
+    assert dags["a"].description == "First"
+
+
+@pytest.mark.parametrize(
+    "cron", [*sorted(PRESETS), "*/15 6-22 * * mon-fri", "5,35 0 1 JAN,jul *", "3/10 * * * 7", "0 0 31 2 0"]
+)
+def test_every_schedule_that_conf_takes_airflow_takes(tried, cron):
+    tried.pipeline("a", f'schedule: "{cron}"\n')
+    dag = tried.load().dags["a"]
+    dag.timetable.validate()
+
+
+def test_a_broken_pipeline_is_an_import_error_with_file_and_line_and_takes_no_other_down(tried):
+    tried.pipeline("c", "schedule: '@hourl'\n")
+    bag = tried.load()
+    assert sorted(bag.dags) == ["a", "b"]
+    assert bag.import_errors.keys() == {"check_conf.py"}
+    assert (
+        "conf/pipelines/c.yml:3: schedule: '@hourl' is no preset; did you mean '@hourly'"
+        in bag.import_errors["check_conf.py"]
+    )
+
+
+def test_a_worker_parses_only_the_dag_that_it_runs(tried, monkeypatch):
+    monkeypatch.setenv("_AIRFLOW_PARSING_CONTEXT_DAG_ID", "b")
+    assert get_parsing_context().dag_id == "b"
+    assert sorted(tried.load().dags) == ["b"]
+
+
+def test_a_pipeline_that_runs_until_stopped_is_no_scheduled_dag(tried):
+    tried.pipeline("c", "trigger: {processing_time: 10 seconds}\n")
+    assert sorted(tried.load().dags) == ["a", "b"]
+
+
+def test_the_target_is_that_of_airflows_environment(tried, monkeypatch):
+    monkeypatch.setenv("ESCLUSA_TARGET", "nowhere")
+    bag = tried.load()
+    assert bag.dags == {}
+    assert "no target 'nowhere'" in bag.import_errors["check_conf.py"]
+
+
+def test_parsing_loads_nothing_heavy_and_is_linear(tried):
+    for number in range(200):
+        tried.pipeline(f"p{number}", f"schedule: {{after: [p{number - 1}]}}\n" if number else "")
+    script = f"""
+import runpy, sys, time
+import jobs.orchestration.dag_factory
+started = time.monotonic()
+found = runpy.run_path({str(tried.folder / "dags" / "esclusa_pipelines.py")!r})
+seconds = time.monotonic() - started
+print(sum(type(value).__name__ == "DAG" for value in found.values()), seconds)
+print("loaded:", *sorted({{name.partition(".")[0] for name in sys.modules}} & {HEAVY!r}))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    [counted, loaded] = done.stdout.splitlines()[-2:]
+    dags, seconds = counted.split()
+    assert loaded == "loaded:"
+    assert int(dags) == 203
+    assert float(seconds) < 30, "Airflow gives a file 30 seconds"
