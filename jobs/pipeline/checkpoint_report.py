@@ -10,6 +10,8 @@ from jobs.pipeline.model import Pipeline
 from jobs.pipeline.preflight import check_state, read_tables
 from jobs.pipeline.storage import local_path
 
+_UNREADABLE = (ValueError, LookupError, OSError)
+
 
 def describe(pipeline: Pipeline) -> list[tuple[str, str]]:
     """Titles and texts, for people; UnavailableError for a checkpoint that only Spark reaches."""
@@ -51,7 +53,10 @@ def _read(pipeline: Pipeline) -> CheckpointState:
 def _batch(pipeline: Pipeline, batch_id: int) -> str:
     if batch_id < 0:
         return "none"
-    return f"batch {batch_id}, over {read_source_range(None, pipeline.checkpoint, batch_id)}"
+    try:
+        return f"batch {batch_id}, over {read_source_range(None, pipeline.checkpoint, batch_id)}"
+    except _UNREADABLE as error:
+        return f"batch {batch_id}, whose files cannot be read ({type(error).__name__}: {error})"
 
 
 def _next_start(pipeline: Pipeline, state: CheckpointState) -> str:
@@ -80,5 +85,5 @@ def _faults(checkpoint: str) -> Iterator[str]:
     for batch_id in read_batch_ids(None, checkpoint, "offsets")[1:]:
         try:
             read_source_range(None, checkpoint, batch_id)
-        except (ValueError, LookupError, OSError) as error:
+        except _UNREADABLE as error:
             yield f"batch {batch_id} cannot be read ({type(error).__name__}: {error})"
