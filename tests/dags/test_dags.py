@@ -16,7 +16,7 @@ HEAVY = {"pyspark", "py4j", "pyarrow", "pandas", "numpy", "deltalake", "delta", 
 
 
 def upstream_assets(dag):
-    return [asset.name for _, asset in dag.timetable.asset_condition.iter_assets()]
+    return [asset.name for asset in dag.timetable.asset_condition.objects]
 
 
 def test_the_shipped_dags_load_without_import_errors():
