@@ -66,6 +66,9 @@ class Status(StrEnum):
     """A replay of quarantined rows; batch_id is its number."""
 
 
+_ENDS = [str(Status.DONE), str(Status.RESET)]
+
+
 @dataclass(frozen=True, slots=True)
 class BatchRecord:
     """One row of the ledger. For done batches rows_read = rows_written + rows_quarantined + rows_dropped,
@@ -182,14 +185,15 @@ def find_writers(spark: SparkSession | None, path: str) -> list[str]:
 
 
 def _read_rows(spark: SparkSession | None, path: str, query_id: str | None = None) -> list[dict[str, Any]]:
-    """Rows of no held batches, of one query or of all."""
+    """Rows of done batches and of resets, of one query or of all; nothing else in the ledger is a batch done."""
     columns = ["query_id", "batch_id", "status", "finished_at", "source_range", "rows_quarantined"]
     folder = local_path(path)
     if folder is not None:
-        wanted = [("status", "!=", str(Status.HELD))] + ([("query_id", "=", query_id)] if query_id else [])
+        wanted = [("status", "in", _ENDS)] + ([("query_id", "=", query_id)] if query_id else [])
         rows: list[dict[str, Any]] = DeltaTable(folder).to_pyarrow_table(columns=columns, filters=wanted).to_pylist()
         return rows
-    df = require_spark(spark, path).read.format("delta").load(path).select(*columns).where(f"status != '{Status.HELD}'")
+    df = require_spark(spark, path).read.format("delta").load(path).select(*columns)
+    df = df.where(df["status"].isin(_ENDS))
     found = df.where(df["query_id"] == query_id) if query_id else df
     return [row.asDict() for row in found.collect()]
 
