@@ -90,6 +90,7 @@ def test_plan_shows_everything_and_writes_nothing(bundle):
 
 def test_sigterm_ends_a_continuous_run_cleanly_and_a_second_run_is_turned_away(bundle):
     edit(bundle, "pipelines/flights.yml", "trigger: {available_now: true}", "trigger: {processing_time: 1 second}")
+    edit(bundle, "pipelines/flights.yml", 'schedule: "@hourly"', "")  # which only a run that ends can have
     land(bundle, "a.csv", ROW)
     with subprocess.Popen(
         bundle.command("run", "flights"), stdout=subprocess.PIPE, text=True, cwd=bundle.folder
