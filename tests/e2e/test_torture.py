@@ -10,7 +10,6 @@ from jobs.testing.matrix import Case
 from jobs.testing.nemesis import AtPoint, Kill, Victims
 from jobs.testing.torture import Workshop, has_faults, run_baseline
 
-
 OF_BATCHES = [point for point in Point if point not in {Point.REPLAY_MARKED, Point.REPLAY_WRITTEN}]
 
 
