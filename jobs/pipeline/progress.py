@@ -94,7 +94,7 @@ class JsonProgress:
         self._write({"event": "failed", "pipeline": pipeline.name, "code": error.code, "message": str(error)})
 
     def _write(self, event: dict[str, object]) -> None:
-        print(json.dumps(event, default=str), flush=True)
+        print(json.dumps(event, default=str) + "\n", end="", flush=True)  # one write: other threads print too
 
 
 @dataclass(slots=True)
