@@ -193,9 +193,9 @@ def test_the_users_transforms_know_nothing_of_the_library():
     assert {name: own_imports(name) for name in modules() if name.startswith("transforms.") and own_imports(name)} == {}
 
 
-def test_only_the_command_the_torture_and_development_itself_know_development():
+def test_only_the_command_the_fault_harness_and_development_itself_know_development():
     users = {name for name in modules() if any(f"{one}.".startswith("dev.") for one in own_imports(name))}
-    assert {name for name in users if not name.startswith("dev.")} == {"cli", "testing.torture"}
+    assert {name for name in users if not name.startswith("dev.")} == {*["cli", "testing.nemesis", "testing.torture"]}
 
 
 def test_orchestration_rests_on_light_modules_of_the_library_alone():
