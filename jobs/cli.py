@@ -33,5 +33,5 @@ for command in (
     maintain_tables.main,
 ):
     main.add_command(command)
-for command in (commands.setup, commands.demo, commands.kafka):
+for command in (commands.setup, commands.demo, commands.kafka, commands.airflow):
     main.add_command(command)

@@ -27,11 +27,11 @@ from jobs.pipeline.delta_upkeep import (
     vacuum,
 )
 from jobs.pipeline.failpoints import Point, reach
+from jobs.pipeline.failures import classify
 from jobs.pipeline.lease import hold_lease
 from jobs.pipeline.ledger import Status, operator_row, read_ledger_anywhere
 from jobs.pipeline.model import Maintenance, Pipeline, to_timedelta
 from jobs.pipeline.replay_marks import ReplayStep, finished_replays, last_replay, marks_path, resolved_rows
-from jobs.pipeline.runner import classify
 from jobs.pipeline.storage import list_names, remove
 
 _STAMP = "%Y%m%dT%H%M%S%f"

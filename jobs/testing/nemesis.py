@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from jobs.dev.processes import kill_process, members
 from jobs.pipeline.failpoints import MARK, VARIABLE, Action
 
 POLL_SECONDS = 0.001
@@ -247,27 +248,3 @@ def strike(session: int, victims: Victims) -> None:
     for pid, name in processes:
         if victims is Victims.BOTH or (name == "java") == (victims is Victims.JVM):
             kill_process(pid)
-
-
-def kill_process(pid: int) -> None:
-    """SIGKILL, if it still lives."""
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
-
-
-def members(session: int) -> dict[int, str]:
-    """Process id -> command name of the session's processes that are not dead."""
-    found = {}
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            name, state, owner = _status((process / "stat").read_text(encoding="utf-8"))
-            if owner == session and state != "Z":
-                found[int(process.name)] = name
-    return found
-
-
-def _status(text: str) -> tuple[str, str, int]:
-    """A line of /proc/PID/stat -> name, state, session."""
-    name, _, rest = text.partition("(")[2].rpartition(")")
-    state, _, _, session = rest.split()[:4]
-    return name, state, int(session)
