@@ -34,6 +34,8 @@ from jobs.pipeline.model import Maintenance, Pipeline, to_timedelta
 from jobs.pipeline.replay_marks import ReplayStep, finished_replays, last_replay, marks_path, resolved_rows
 from jobs.pipeline.storage import list_names, remove
 
+_LISTING_TASKS = "spark.sql.sources.parallelPartitionDiscovery.parallelism"
+_LISTING_TASKS_A_CORE = 2
 _STAMP = "%Y%m%dT%H%M%S%f"
 
 
@@ -70,7 +72,7 @@ def maintain(spark: SparkSession, pipeline: Pipeline, policy: Maintenance) -> Ma
     """
     try:
         with hold_lease(spark, f"{pipeline.name} (maintenance)", f"{pipeline.lease_path}.maintenance"):
-            return _maintain(spark, pipeline, policy)
+            return _maintain(_own_session(spark), pipeline, policy)
     except Exception as error:
         raise classify(error) from error
 
@@ -92,7 +94,7 @@ def _maintain(spark: SparkSession, pipeline: Pipeline, policy: Maintenance) -> M
 
 def preview(spark: SparkSession, pipeline: Pipeline, policy: Maintenance) -> MaintenanceReport:
     """What `maintain` would do, writing nothing; files to be joined and versions to go are not foretold."""
-    now = datetime.now(UTC)
+    spark, now = _own_session(spark), datetime.now(UTC)
     reports = []
     for name, path in _tables(spark, pipeline):
         require_horizon(spark, path, to_timedelta(policy.vacuum), to_timedelta(policy.log))
@@ -114,6 +116,13 @@ def describe(report: MaintenanceReport) -> list[str]:
     if report.deleted_rows:
         lines.append(f"{report.deleted_rows:,} rows of the quarantine deleted")
     return lines + [f"checkpoint {path} removed" for path in report.checkpoints]
+
+
+def _own_session(spark: SparkSession) -> SparkSession:
+    """VACUUM lists directories in ten thousand tasks unless told otherwise, however few directories there are."""
+    own = spark.newSession()
+    own.conf.set(_LISTING_TASKS, _LISTING_TASKS_A_CORE * spark.sparkContext.defaultParallelism)
+    return own
 
 
 def _tables(spark: SparkSession, pipeline: Pipeline) -> Iterator[tuple[str, str]]:
