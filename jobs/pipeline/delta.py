@@ -321,8 +321,8 @@ def find_restore(spark: SparkSession | None, path: str, app_id: str, newest: int
         actions = _actions(spark, path, version)
         if any(action.get("txn", {}).get("appId") == app_id for action in actions):
             return shown if shown < version else None
-        if version == shown:
-            shown = next((found for found in map(_restored_version, actions) if found is not None), shown)
+        if version == shown:  # what this version shows is what the one before it showed, unless it is a RESTORE
+            shown = next((found for found in map(_restored_version, actions) if found is not None), version - 1)
     return None
 
 
