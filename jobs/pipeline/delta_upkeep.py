@@ -45,6 +45,9 @@ class Size:
     files: int
     bytes: int
 
+    def __str__(self) -> str:
+        return f"{self.files:,} files, {self.bytes:,} bytes"
+
 
 def measure(spark: SparkSession, path: str) -> Size:
     """Files and bytes of the newest version."""

@@ -6,7 +6,7 @@ resolved stay resolved. It has a lease of its own, so that two maintenances of o
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -41,7 +41,7 @@ _STAMP = "%Y%m%dT%H%M%S%f"
 
 @dataclass(frozen=True, slots=True)
 class TableReport:
-    """What was done to one table; of a dry run, what would be done as far as it can be told."""
+    """What was done to one table."""
 
     name: str
     before: Size
@@ -52,12 +52,30 @@ class TableReport:
     """Files removed that no version to be kept needs."""
     log_files: int
 
+    def __str__(self) -> str:
+        sizes = f"{self.before} -> {self.after}"
+        return (
+            f"{self.name}: {sizes}; {self.joined:,} joined, {self.vacuumed:,} vacuumed, {self.log_files:,} of the log"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TablePreview:
+    """What would be removed from one table; which files would be joined and which versions go is not foretold."""
+
+    name: str
+    size: Size
+    to_vacuum: int
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.size}; {self.to_vacuum:,} to be vacuumed"
+
 
 @dataclass(frozen=True, slots=True)
 class MaintenanceReport:
-    """What a maintenance did."""
+    """What a maintenance did, or would do."""
 
-    tables: list[TableReport]
+    tables: Sequence[TableReport | TablePreview]
     deleted_rows: int
     """Of the quarantine."""
     checkpoints: list[str]
@@ -93,13 +111,13 @@ def _maintain(spark: SparkSession, pipeline: Pipeline, policy: Maintenance) -> M
 
 
 def preview(spark: SparkSession, pipeline: Pipeline, policy: Maintenance) -> MaintenanceReport:
-    """What `maintain` would do, writing nothing; files to be joined and versions to go are not foretold."""
+    """What `maintain` would do, writing nothing."""
     spark, now = _own_session(spark), datetime.now(UTC)
     reports = []
     for name, path in _tables(spark, pipeline):
         require_horizon(spark, path, to_timedelta(policy.vacuum), to_timedelta(policy.log))
         size, files = measure(spark, path), count_vacuumable(spark, path, to_timedelta(policy.vacuum))
-        reports.append(TableReport(name, size, size, joined=0, vacuumed=files, log_files=0))
+        reports.append(TablePreview(name, size, files))
     expired = _expired(spark, pipeline, policy, now)
     rows = 0 if expired is None else expired.count()
     return MaintenanceReport(reports, rows, list(_old_checkpoints(spark, pipeline, policy, now)))
@@ -107,12 +125,7 @@ def preview(spark: SparkSession, pipeline: Pipeline, policy: Maintenance) -> Mai
 
 def describe(report: MaintenanceReport) -> list[str]:
     """A line a table, and one for each other thing that was done."""
-    lines = [
-        f"{table.name}: {table.before.files:,} files, {table.before.bytes:,} bytes -> {table.after.files:,} files, "
-        f"{table.after.bytes:,} bytes; {table.joined:,} joined, {table.vacuumed:,} vacuumed, "
-        f"{table.log_files:,} of the log removed"
-        for table in report.tables
-    ]
+    lines = list(map(str, report.tables))
     if report.deleted_rows:
         lines.append(f"{report.deleted_rows:,} rows of the quarantine deleted")
     return lines + [f"checkpoint {path} removed" for path in report.checkpoints]

@@ -144,7 +144,7 @@ def test_only_files_older_than_the_retention_go_and_an_older_version_stays_reada
     old, fresh = bench.write("lake/p/old.parquet", b"x"), bench.write("lake/p/fresh.parquet", b"x")
     age([old], 8)
     replaced = DeltaTable(str(folder))
-    assert of(preview(bench.spark, bench.load(), bench.load().maintenance)).vacuumed == 1
+    assert of(preview(bench.spark, bench.load(), bench.load().maintenance)).to_vacuum == 1
     assert old.exists()
     assert of(keep_up(bench)).vacuumed == 1
     assert (old.exists(), fresh.exists()) == (False, True)
