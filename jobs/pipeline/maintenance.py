@@ -55,7 +55,7 @@ class TableReport:
     def __str__(self) -> str:
         sizes = f"{self.before} -> {self.after}"
         return (
-            f"{self.name}: {sizes}; {self.joined:,} joined, {self.vacuumed:,} vacuumed, {self.log_files:,} of the log"
+            f"{self.name}: {sizes}; {self.joined:,} joined, {self.vacuumed:,} vacuumed, {self.log_files:,} log files"
         )
 
 
