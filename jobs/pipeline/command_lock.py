@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from pyspark.java_gateway import ensure_callback_server_started
 from pyspark.sql import SparkSession
 
+from jobs.pipeline.errors import EsclusaError
 from jobs.pipeline.failpoints import Point, reach
 from jobs.pipeline.file_lock import hold_table_for_spark
 from jobs.pipeline.storage import local_path
@@ -20,8 +21,8 @@ from jobs.pipeline.storage import local_path
 def hold_table_at_commits(spark: SparkSession, path: str) -> Iterator[None]:
     """While the body runs, what this thread lets Delta commit to the table keeps other writers out.
 
-    Without effect on tables that are not local; Delta needs no lock there. A commit for which the table is not free
-    within a minute fails, and with it the command.
+    Without effect on tables that are not local; Delta needs no lock there. UnavailableError, with nothing committed,
+    if the table is not free within a minute.
     """
     if local_path(path) is None:
         yield
@@ -30,9 +31,14 @@ def hold_table_at_commits(spark: SparkSession, path: str) -> Iterator[None]:
     observers = _jvm(spark).org.apache.spark.sql.delta.TransactionExecutionObserver
     before = observers.getObserver()
     with ExitStack() as held:
-        observers.setObserver(_Observer(_jvm(spark), lambda: hold_table_for_spark(spark, path), held))
+        observer = _Observer(_jvm(spark), lambda: hold_table_for_spark(spark, path), held)
+        observers.setObserver(observer)
         try:
             yield
+        except Exception as error:
+            if observer.failure is None:
+                raise
+            raise observer.failure from error
         finally:
             observers.setObserver(before)
 
@@ -44,6 +50,8 @@ class _Observer:
         self._jvm = jvm
         self._hold = hold
         self._held = held
+        self.failure: EsclusaError | None = None
+        """Why a commit was not made; the JVM passes its text on, and not its kind."""
 
     def startingTransaction(self, start: Any) -> Any:  # noqa: N802
         return start.apply()
@@ -52,7 +60,11 @@ class _Observer:
         return prepare.apply()
 
     def beginDoCommit(self) -> None:  # noqa: N802
-        self._held.enter_context(self._hold())
+        try:
+            self._held.enter_context(self._hold())
+        except EsclusaError as error:
+            self.failure = error
+            raise
         reach(Point.MAINTENANCE_COMMITS)
 
     def beginPostCommit(self) -> None:  # noqa: N802

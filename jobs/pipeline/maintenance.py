@@ -54,9 +54,7 @@ class TableReport:
 
     def __str__(self) -> str:
         sizes = f"{self.before} -> {self.after}"
-        return (
-            f"{self.name}: {sizes}; {self.joined:,} joined, {self.vacuumed:,} vacuumed, {self.log_files:,} log files"
-        )
+        return f"{self.name}: {sizes}; {self.joined:,} joined, {self.vacuumed:,} vacuumed, {self.log_files:,} log files"
 
 
 @dataclass(frozen=True, slots=True)

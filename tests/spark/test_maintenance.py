@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from deltalake import DeltaTable
 
-from jobs.pipeline import delta, maintenance
+from jobs.pipeline import delta, file_lock, maintenance
+from jobs.pipeline.delta_upkeep import optimize
 from jobs.pipeline.errors import (
     AlreadyRunningError,
     EsclusaError,
@@ -129,6 +130,16 @@ def test_files_are_joined_outside_the_tables_lock_and_committed_inside(bench, ta
         assert DeltaTable(str(folder)).version() == version
     beside.join()
     assert operations(folder)[version + 1] == "OPTIMIZE"
+
+
+def test_a_table_that_stays_locked_is_exit_4_and_unchanged(bench, table, monkeypatch):
+    pipeline, folder = table(1, 2), bench.folder / "lake/p"
+    version = DeltaTable(str(folder)).version()
+    monkeypatch.setattr(file_lock, "TABLE_WAIT_SECONDS", 0.5)
+    with hold_table_for_python(str(folder)), pytest.raises(UnavailableError, match="locked by another writer"):
+        optimize(bench.spark, pipeline.spec.sink.path)
+    assert DeltaTable(str(folder)).version() == version
+    assert optimize(bench.spark, pipeline.spec.sink.path) == 2
 
 
 def _wait_until(condition, seconds=60):
