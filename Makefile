@@ -1,6 +1,6 @@
 # `make` alone prints this help. Everything is installed into .venv; nothing outside the project is touched.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-airflow run run-kafka kafka kafka-stop airflow airflow-stop test test-unit test-spark test-e2e test-dags torture schedules lint bench wheel lock clean
+.PHONY: help setup setup-airflow run run-kafka kafka kafka-stop airflow airflow-stop test test-unit test-spark test-e2e test-dags torture schedules lint bench bench-fleet wheel lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -93,6 +93,9 @@ schedules: setup ## Try the order of writes over 100,000 crash schedules
 bench: setup ## Measure the gate against plain Spark and Great Expectations
 	@$(BIN)/esclusa setup --kafka
 	$(BIN)/python benchmarks/gate.py
+
+bench-fleet: setup ## Measure 20 small pipelines in one Spark application against 20
+	$(BIN)/python benchmarks/fleet.py
 
 wheel: setup ## Build the wheel into dist/
 	@$(BIN)/python -m build --wheel --no-isolation --outdir dist >/dev/null && ls dist/*.whl
