@@ -54,11 +54,12 @@ LAYERS = {
 
 # The fault harness, in the same way; names are relative to jobs.testing. It stands above the library and its entrypoints.
 HARNESS = {
-    "accounts": ["ids", "logs", "nemesis"],
-    "judgement": ["checker", "producers"],
+    "accounts": ["ids", "logs", "processes"],
+    "judgement": ["checker", "producers", "nemesis"],
     "subject": ["reader", "bed", "plain_job"],
     "kills": ["matrix"],
     "a pipeline under kills": ["lane"],
+    "lanes and what they found": ["workshop", "tally"],
     "all of them": ["torture"],
 }
 
@@ -194,7 +195,7 @@ def test_the_users_transforms_know_nothing_of_the_library():
 
 def test_only_the_command_the_torture_and_development_itself_know_development():
     users = {name for name in modules() if any(f"{one}.".startswith("dev.") for one in own_imports(name))}
-    assert {name for name in users if not name.startswith("dev.")} == {"cli", "testing.torture"}
+    assert {name for name in users if not name.startswith("dev.")} == {"cli", "testing.torture", "testing.workshop"}
 
 
 def test_orchestration_rests_on_light_modules_of_the_library_alone():

@@ -120,6 +120,7 @@ def test_a_held_batch_never_commits_the_target(done):
     assert Step.TARGET not in batch.written
 
 
+@pytest.mark.fault("D8")
 def test_a_batch_that_was_let_through_is_finished_even_if_rules_would_hold_it_now():
     batch = ListBatch(held_because=("too many",))
     commit_batch(batch, frozenset({Step.TARGET}))
