@@ -1,6 +1,6 @@
 # `make` alone prints this help. Everything is installed into .venv; nothing outside the project is touched.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-airflow run run-kafka kafka kafka-stop test test-unit test-spark test-e2e test-dags torture schedules lint bench wheel lock clean
+.PHONY: help setup setup-airflow run run-kafka kafka kafka-stop airflow airflow-stop test test-unit test-spark test-e2e test-dags torture schedules lint bench wheel lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -51,6 +51,12 @@ kafka: setup ## Start a Kafka broker on loopback, on a free port
 kafka-stop: setup ## Stop that broker
 	@$(BIN)/esclusa kafka stop
 
+airflow: setup-airflow ## Start a local Airflow over the pipelines, with real flights; Ctrl-C stops it
+	@$(BIN)/esclusa airflow start
+
+airflow-stop: setup ## Stop that Airflow from elsewhere
+	@$(BIN)/esclusa airflow stop
+
 test: setup ## Lint, types, and all tests
 	@$(BIN)/esclusa setup --kafka
 	@$(MAKE) --no-print-directory lint
@@ -97,5 +103,5 @@ lock: setup ## Pin all dependencies anew, with hashes
 	$(BIN)/python -m jobs.dev.jars
 
 clean: ## Remove what the demo and the builds wrote (not .venv)
-	@if [ -x $(BIN)/esclusa ]; then $(BIN)/esclusa kafka stop; fi
+	@if [ -x $(BIN)/esclusa ]; then $(BIN)/esclusa kafka stop; $(BIN)/esclusa airflow stop; fi
 	rm -rf data build dist *.egg-info spark-warehouse metastore_db derby.log

@@ -31,5 +31,5 @@ for command in (
     replay_quarantine.main,
 ):
     main.add_command(command)
-for command in (commands.setup, commands.demo, commands.kafka):
+for command in (commands.setup, commands.demo, commands.kafka, commands.airflow):
     main.add_command(command)

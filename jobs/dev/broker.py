@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jobs.dev.jars import install_kafka_jars, kafka_folder
+from jobs.dev.processes import free_port
 from jobs.pipeline.errors import UnavailableError
 
 START_SECONDS = 60
@@ -45,8 +46,8 @@ def start_broker(folder: Path, port: int | None = None) -> Broker:
         return running
     install_kafka_jars()
     folder.mkdir(parents=True, exist_ok=True)
-    port = port or _free_port()
-    properties = _write_properties(folder, port, _free_port())
+    port = port or free_port()
+    properties = _write_properties(folder, port, free_port())
     if not (folder / "logs" / "meta.properties").exists():
         _java(["kafka.tools.StorageTool", "format", "-t", str(uuid.uuid4()), "-c", str(properties)]).wait()
     process = _java(["kafka.Kafka", str(properties)], log=folder / "broker.log")
@@ -135,12 +136,6 @@ def _answers(port: int) -> bool:
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
         return True
     return False
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _is_kafka(pid: int) -> bool:

@@ -70,3 +70,28 @@ def stop(folder: Path) -> None:
     from jobs.dev.broker import stop_broker  # noqa: PLC0415
 
     click.echo("stopped" if stop_broker(folder) else "no broker runs here")
+
+
+@click.group()
+def airflow() -> None:
+    """A real local Airflow over the bundle's DAGs, for development."""
+
+
+@airflow.command(name="start")
+@click.option("--port", type=int, help="By default a free port.")
+@bundle_options
+def start_airflow(bundle: Bundle, port: int | None) -> None:
+    """Land the demo's flights, start Airflow, let their pipeline run; Ctrl-C stops all of it."""
+    from jobs.dev.airflow_demo import run_demo  # noqa: PLC0415
+
+    run_demo(bundle, port)
+
+
+@airflow.command(name="stop")
+@bundle_options
+def stop_airflow(bundle: Bundle) -> None:
+    """Stop it from another terminal, or what is left of it."""
+    from jobs.dev import airflow as services  # noqa: PLC0415
+    from jobs.dev.airflow_demo import demo_place  # noqa: PLC0415
+
+    click.echo("stopped" if services.stop_airflow(demo_place(bundle).home) else "no Airflow runs here")

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from jobs.dev.processes import cpu_seconds, kill_process, members
 from jobs.pipeline.failpoints import MARK, VARIABLE, Action
-from jobs.testing.processes import Process, kill_process, members, slow_renames
 
 FILE_SECONDS = 0.002
 """How often a folder is looked at for the file that is a kill's moment."""
@@ -25,7 +25,12 @@ _COUNT_SECONDS = 0.5
 """How often a run's CPU time is read, which looks at every process of the machine."""
 LIMIT_SECONDS = 180
 """A run that takes longer counts as hung."""
-_RENAME_MILLISECONDS = 40
+_RENAMES = "rename,renameat,renameat2,link,linkat"
+_SLOW_RENAMES = [
+    *["strace", "-DDD", "-f", "--seccomp-bpf", "-qq", "-o", "/dev/null"],
+    *["-e", f"trace={_RENAMES}", "-e", f"inject={_RENAMES}:delay_enter=40000"],
+]
+"""40 ms before each call. The tracer is no parent of the run, and in a session of its own."""
 _SPARK_IS_UP = b'"event": "start"'
 
 
@@ -85,8 +90,7 @@ class Kill:
     @property
     def prefix(self) -> list[str]:
         """What stands before the run's command."""
-        is_fleeting = isinstance(self.moment, AtFile) and self.moment.is_fleeting
-        return slow_renames(_RENAME_MILLISECONDS) if is_fleeting else []
+        return _SLOW_RENAMES if isinstance(self.moment, AtFile) and self.moment.is_fleeting else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +229,8 @@ class _Watch:
     def tick(self) -> None:
         elapsed = time.monotonic() - self._started
         if self.kill and not self.was_struck and self._is_due(self.kill.moment, elapsed):
-            self._add_cost(strike(self.process.pid, self.kill.victims))
+            self._count(elapsed)
+            strike(self.process.pid, self.kill.victims)
             self.was_struck = True
         self.looks_now = elapsed - self._looked > LOOK_SECONDS
         if self.looks_now:
@@ -256,13 +261,14 @@ class _Watch:
         if self.spark_seconds is None and _SPARK_IS_UP in self.read_log():
             self.spark_seconds = elapsed
         if elapsed - self._counted > _COUNT_SECONDS:
-            self._counted = elapsed
-            self._add_cost(members(self.process.pid))
+            self._count(elapsed)
         if elapsed > LIMIT_SECONDS:
             raise HungError(f"a run neither ended nor met its kill within {LIMIT_SECONDS} s")
 
-    def _add_cost(self, processes: dict[int, Process]) -> None:
-        self._cpu_seconds |= {pid: process.cpu_seconds for pid, process in processes.items()}
+    def _count(self, elapsed: float) -> None:
+        """Processes that live have a higher figure each time; the dead keep their last."""
+        self._counted = elapsed
+        self._cpu_seconds |= {pid: cpu_seconds(pid) for pid in members(self.process.pid)}
 
     def _all_versions(self) -> set[str]:
         return {
@@ -284,13 +290,8 @@ def _is_match(entry: os.DirEntry[str], moment: AtFile) -> bool:
     return has_name and (not moment.least_bytes or entry.stat().st_size >= moment.least_bytes)
 
 
-def strike(session: int, victims: Victims) -> dict[int, Process]:
-    """SIGKILL to the session's Python processes, its JVM, or all; the JVM first, for Python may outlive the look.
-
-    Returns the session's processes as they were.
-    """
-    found = members(session)
-    for pid, process in sorted(found.items(), key=lambda item: item[1].name != "java"):
-        if victims is Victims.BOTH or (process.name == "java") == (victims is Victims.JVM):
+def strike(session: int, victims: Victims) -> None:
+    """SIGKILL to the session's Python processes, its JVM, or all; the JVM first, for Python may outlive the look."""
+    for pid, name in sorted(members(session).items(), key=lambda item: item[1] != "java"):
+        if victims is Victims.BOTH or (name == "java") == (victims is Victims.JVM):
             kill_process(pid)
-    return found

@@ -19,7 +19,7 @@ LAYERS = {
         *["errors", "failpoints", "hints", "terminal", "yaml_text", "ddl", "storage", "columns", "record"],
         *["quality.strftime", "quality.conditions", "sources.ranges"],
     ],
-    "words made of words": ["cron"],
+    "words made of words": ["cron", "failures"],
     "the language": ["model"],
     "locks": ["file_lock"],
     "tools": [
@@ -41,11 +41,12 @@ LAYERS = {
         *["quality.suite", "quality.expectations", "quality.verdict"],
     ],
     "stages": ["conf", "sources.source", "transforms", "quality.binding", "quality.gate", "quarantine", "sinks"],
-    "protocol": ["commit", "ledger", "entrypoint"],
+    "protocol": ["commit", "ledger", "lag", "entrypoint"],
     "a pipeline compiled": ["stages"],
     "decisions": ["release", "replay_marks"],
     "accounts of a batch": ["summary", "status", "batch"],
-    "second looks at a batch": ["isolation"],
+    "a pipeline prepared": ["prepare"],
+    "second looks at a batch": ["isolation", "attempts"],
     "an operator's words": ["reset"],
     "looks before the first batch": ["preflight"],
     "accounts of a run": ["progress", "runner"],
@@ -54,8 +55,8 @@ LAYERS = {
 
 # The fault harness, in the same way; names are relative to jobs.testing. It stands above the library and its entrypoints.
 HARNESS = {
-    "accounts": ["ids", "logs", "processes"],
-    "judgement": ["checker", "producers", "nemesis"],
+    "accounts": ["ids", "logs", "nemesis"],
+    "judgement": ["checker", "producers"],
     "subject": ["reader", "bed", "plain_job"],
     "kills": ["matrix"],
     "a pipeline under kills": ["lane"],
@@ -63,9 +64,9 @@ HARNESS = {
     "all of them": ["torture"],
 }
 
-# What comes after what is for batch, runner and plan to know; a stage does not know the others.
+# What comes after what is for batch, prepare, runner and plan to know; a stage does not know the others.
 STAGES = ["sources", "transforms", "quality", "quarantine", "sinks"]
-WIRING = {"stages", "batch", "isolation", "runner", "plan", "replay", "replay_marks"}
+WIRING = {"stages", "batch", "prepare", "isolation", "runner", "plan", "replay", "replay_marks"}
 
 # Nothing above these needs a JVM, Arrow or Great Expectations: check, --help and DAG parsing rest on them.
 LIGHT = [
@@ -193,9 +194,10 @@ def test_the_users_transforms_know_nothing_of_the_library():
     assert {name: own_imports(name) for name in modules() if name.startswith("transforms.") and own_imports(name)} == {}
 
 
-def test_only_the_command_the_torture_and_development_itself_know_development():
+def test_only_the_command_the_fault_harness_and_development_itself_know_development():
     users = {name for name in modules() if any(f"{one}.".startswith("dev.") for one in own_imports(name))}
-    assert {name for name in users if not name.startswith("dev.")} == {"cli", "testing.torture", "testing.workshop"}
+    harness = {"testing.nemesis", "testing.torture", "testing.workshop"}
+    assert {name for name in users if not name.startswith("dev.")} == {"cli", *harness}
 
 
 def test_orchestration_rests_on_light_modules_of_the_library_alone():

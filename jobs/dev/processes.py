@@ -1,0 +1,84 @@
+"""Processes of this machine: found by session, told from others that got their id later, waited for, ended."""
+
+import contextlib
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+_POLL_SECONDS = 0.05
+_CPU_FIELDS = slice(11, 15)
+"""Of /proc/PID/stat, counted behind the name: user and system time, own and of dead children."""
+
+
+def members(session: int) -> dict[int, str]:
+    """Process id -> command name of the session's processes that are not dead."""
+    found = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            name, state, owner, _ = _status(int(process.name))
+            if owner == session and state != "Z":
+                found[int(process.name)] = name
+    return found
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time of a process and of its children that have ended; 0 if it is gone."""
+    with contextlib.suppress(OSError):
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        return sum(map(int, fields[_CPU_FIELDS])) / os.sysconf("SC_CLK_TCK")
+    return 0.0
+
+
+def start_ticks(pid: int) -> int | None:
+    """When a process began, in clock ticks since boot; None if it is dead. A later process with its id differs."""
+    with contextlib.suppress(OSError):
+        _, state, _, ticks = _status(pid)
+        return None if state == "Z" else ticks
+    return None
+
+
+def signal_process(pid: int, number: signal.Signals) -> None:
+    """Send a signal, if the process still lives."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def kill_process(pid: int) -> None:
+    """SIGKILL, if it still lives."""
+    signal_process(pid, signal.SIGKILL)
+
+
+def end_process(pid: int, grace_seconds: float) -> None:
+    """Wait until a process has ended; SIGKILL if it outlives the grace."""
+    ticks, deadline = start_ticks(pid), time.monotonic() + grace_seconds
+    while ticks is not None and start_ticks(pid) == ticks:
+        if time.monotonic() > deadline:
+            kill_process(pid)
+        time.sleep(_POLL_SECONDS)
+
+
+def end_sessions(sessions: Iterable[int], grace_seconds: float) -> None:
+    """Wait until no process of the sessions lives; SIGKILL to those that outlive the grace."""
+    sessions, deadline = list(sessions), time.monotonic() + grace_seconds
+    while left := [pid for session in sessions for pid in members(session)]:
+        if time.monotonic() > deadline:
+            for pid in left:
+                kill_process(pid)
+        time.sleep(_POLL_SECONDS)
+
+
+def free_port() -> int:
+    """A port of loopback that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _status(pid: int) -> tuple[str, str, int, int]:
+    """Name, state, session and start, from /proc/PID/stat; OSError if there is none."""
+    name, _, rest = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").partition("(")[2].rpartition(")")
+    words = rest.split()
+    return name, words[0], int(words[3]), int(words[19])
