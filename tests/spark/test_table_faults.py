@@ -1,10 +1,12 @@
 """Tables altered or made anew under a running query; each test does it from inside a batch."""
 
 import os
+import shutil
 
 import pytest
+from deltalake import DeltaTable
 
-from jobs.pipeline.errors import EsclusaError, StateMismatchError
+from jobs.pipeline.errors import EsclusaError, StateMismatchError, TableRecreatedError
 from jobs.pipeline.failpoints import Point
 
 
@@ -65,3 +67,24 @@ def test_a_column_added_between_batches_stays_empty_until_the_next_start_refuses
     ]
     with pytest.raises(StateMismatchError, match="the pipeline does not produce extra string"):
         stream.run()
+
+
+@pytest.mark.fault("T7", "I8")
+@pytest.mark.parametrize("point", [Point.TARGET_STAGED, Point.QUARANTINE_AFTER, Point.LEDGER_AFTER])
+@pytest.mark.parametrize("is_new", [True, False])
+def test_a_table_that_is_moved_away_under_a_query_gets_nothing_into_its_place(stream, monkeypatch, point, is_new):
+    lake, aside = stream.folder / "lake/p", stream.folder / "aside"
+
+    def move_away():
+        shutil.move(lake, aside)
+        if is_new:
+            stream.spark.sql(f"CREATE TABLE delta.`{lake}` (id INT, name STRING) USING delta")
+
+    do_once_at(point, move_away, monkeypatch)
+    with pytest.raises(TableRecreatedError, match="/lake/p was deleted, moved or made anew while this run"):
+        stream.run()
+    assert (DeltaTable(str(lake)).version() if is_new else lake.exists()) == 0
+    shutil.rmtree(lake, ignore_errors=True)
+    shutil.move(aside, lake)
+    stream.run()
+    assert ids(stream) == [1, 2, 9]

@@ -41,7 +41,7 @@ LAYERS = {
         *["quality.suite", "quality.expectations", "quality.verdict"],
     ],
     "stages": ["conf", "sources.source", "transforms", "quality.binding", "quality.gate", "quarantine", "sinks"],
-    "protocol": ["commit", "ledger", "lag", "entrypoint"],
+    "protocol": ["commit", "ledger", "lag", "entrypoint", "table_watch"],
     "a pipeline compiled": ["stages"],
     "decisions": ["release", "replay_marks"],
     "accounts of a batch": ["summary", "status", "batch"],
