@@ -1,6 +1,6 @@
 # `make` alone prints this help. Everything is installed into .venv; nothing outside the project is touched.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-airflow run run-kafka kafka kafka-stop airflow airflow-stop test test-unit test-spark test-e2e test-dags torture schedules lint bench bench-fleet wheel lock clean
+.PHONY: $(shell sed -nE 's/^([a-z-]+):.*##.*/\1/p' Makefile)
 
 PYTHON ?= python3
 VENV := .venv
@@ -89,6 +89,11 @@ torture: setup ## Kill a pipeline at every point of a batch; SEED=1 KILLS=330
 
 schedules: setup ## Try the order of writes over 100,000 crash schedules
 	ESCLUSA_SCHEDULES=100000 $(BIN)/python -m pytest tests/unit/test_commit_schedules.py
+
+mutants: setup ## Break commit, lease and manifest in every small way; the unit tests must notice 90 %
+	rm -rf mutants
+	ESCLUSA_SCHEDULES=200 $(BIN)/mutmut run --max-children 2 >mutants.log 2>&1 || { tail -50 mutants.log; exit 1; }
+	$(BIN)/python tests/score_mutants.py
 
 bench: setup ## Measure the gate against plain Spark and Great Expectations
 	@$(BIN)/esclusa setup --kafka

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 _POLL_SECONDS = 0.05
+_CPU_FIELDS = slice(11, 15)
+"""Of /proc/PID/stat, counted behind the name: user and system time, own and of dead children."""
 
 
 def members(session: int) -> dict[int, str]:
@@ -20,6 +22,14 @@ def members(session: int) -> dict[int, str]:
             if owner == session and state != "Z":
                 found[int(process.name)] = name
     return found
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time of a process and of its children that have ended; 0 if it is gone."""
+    with contextlib.suppress(OSError):
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        return sum(map(int, fields[_CPU_FIELDS])) / os.sysconf("SC_CLK_TCK")
+    return 0.0
 
 
 def start_ticks(pid: int) -> int | None:

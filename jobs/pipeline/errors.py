@@ -127,6 +127,12 @@ class SourceChangedError(StateMismatchError):
     code = "SOURCE_CHANGED"
 
 
+class FileChangedError(StateMismatchError):
+    """A file was overwritten under a batch that is committed in part."""
+
+    code = "FILE_CHANGED"
+
+
 class TopicRecreatedError(StateMismatchError):
     """A topic was deleted and created again: the checkpoint's offsets are another topic's."""
 

@@ -43,7 +43,7 @@ LAYERS = {
         *["quality.suite", "quality.expectations", "quality.verdict"],
     ],
     "stages": ["conf", "sources.source", "transforms", "quality.binding", "quality.gate", "quarantine", "sinks"],
-    "protocol": ["commit", "ledger", "lag", "entrypoint"],
+    "protocol": ["commit", "ledger", "lag", "entrypoint", "table_watch"],
     "a pipeline compiled": ["stages"],
     "decisions": ["release", "replay_marks"],
     "accounts of a batch": ["summary", "status", "batch"],
@@ -63,6 +63,7 @@ HARNESS = {
     "subject": ["reader", "bed", "plain_job"],
     "kills": ["matrix"],
     "a pipeline under kills": ["lane"],
+    "lanes and what they found": ["workshop", "tally"],
     "all of them": ["torture"],
 }
 
@@ -202,7 +203,8 @@ def test_the_users_transforms_know_nothing_of_the_library():
 
 def test_only_the_command_the_fault_harness_and_development_itself_know_development():
     users = {name for name in modules() if any(f"{one}.".startswith("dev.") for one in own_imports(name))}
-    assert {name for name in users if not name.startswith("dev.")} == {*["cli", "testing.nemesis", "testing.torture"]}
+    harness = {"testing.nemesis", "testing.torture", "testing.workshop"}
+    assert {name for name in users if not name.startswith("dev.")} == {"cli", *harness}
 
 
 def test_orchestration_rests_on_light_modules_of_the_library_alone():

@@ -379,6 +379,7 @@ def test_a_broken_files_pipeline_is_refused(bundle, case):
     assert_reported(bundle, "orders", "conf/pipelines/orders.yml", broken)
 
 
+@pytest.mark.fault("D7")
 @pytest.mark.parametrize("case", by_name(BROKEN_CLICKS))
 def test_a_broken_kafka_pipeline_is_refused(bundle, case):
     old, new, *broken = case

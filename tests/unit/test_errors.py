@@ -20,6 +20,7 @@ STABLE = {
     "ReplayDiffersError": ("REPLAY_DIFFERS", 6, False),
     "RetentionTooShortError": ("RETENTION_TOO_SHORT", 6, False),
     "SourceChangedError": ("SOURCE_CHANGED", 6, False),
+    "FileChangedError": ("FILE_CHANGED", 6, False),
     "TopicRecreatedError": ("TOPIC_RECREATED", 6, False),
     "ReconciliationError": ("ROWS_DO_NOT_ADD_UP", 1, False),
     "TransformError": ("TRANSFORM_FAILS", 1, False),
