@@ -1,6 +1,6 @@
 # `make` alone prints this help. Everything is installed into .venv; nothing outside the project is touched.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-airflow run run-kafka kafka kafka-stop airflow airflow-stop test test-unit test-spark test-e2e test-dags torture schedules lint bench wheel lock clean
+.PHONY: help setup setup-airflow run run-kafka kafka kafka-stop airflow airflow-stop test test-unit test-spark test-e2e test-dags torture schedules lint bench wheel bundle test-airflow lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -61,7 +61,7 @@ test: setup ## Lint, types, and all tests
 	@$(BIN)/esclusa setup --kafka
 	@$(MAKE) --no-print-directory lint
 	$(BIN)/python -m pytest
-	@$(MAKE) --no-print-directory test-dags
+	@$(MAKE) --no-print-directory test-dags test-airflow
 
 lint: setup-airflow ## Lint and types
 	$(BIN)/ruff check
@@ -82,6 +82,9 @@ test-e2e: setup ## Tests of whole commands, a cluster, a broker
 test-dags: setup-airflow ## Tests of the DAGs, in Airflow's environment
 	$(AIRFLOW_BIN)/python -m pytest tests/dags
 
+test-airflow: setup-airflow ## Tests under a real scheduler
+	$(BIN)/python -m pytest tests/airflow
+
 torture: setup ## Kill a pipeline at every point of a batch; SEED=1 KILLS=330
 	@command -v strace >/dev/null || { echo "no strace found; on Debian: sudo apt-get install strace" >&2; exit 4; }
 	@$(BIN)/esclusa setup --kafka
@@ -97,9 +100,14 @@ bench: setup ## Measure the gate against plain Spark and Great Expectations
 wheel: setup ## Build the wheel into dist/
 	@$(BIN)/python -m build --wheel --no-isolation --outdir dist >/dev/null && ls dist/*.whl
 
+bundle: setup ## Build the deployable archive into dist/
+	@$(BIN)/python -m jobs.dev.bundle
+
 lock: setup ## Pin all dependencies anew, with hashes
 	$(BIN)/$(LOCK) --extra dev setup.py -o requirements.lock
 	$(BIN)/$(LOCK) --extra airflow --extra airflow-dev --overrides requirements-airflow.overrides setup.py -o requirements-airflow.lock
+	$(BIN)/$(LOCK) -c requirements.lock setup.py -o requirements-run.lock
+	$(BIN)/$(LOCK) --extra airflow -c requirements-airflow.lock --overrides requirements-airflow.overrides setup.py -o requirements-airflow-run.lock
 	$(BIN)/python -m jobs.dev.jars
 
 clean: ## Remove what the demo and the builds wrote (not .venv)
