@@ -30,7 +30,7 @@ from jobs.pipeline.commit import commit_batch
 from jobs.pipeline.conf import Bundle, load_pipeline
 from jobs.pipeline.lease import hold_lease
 from jobs.pipeline.model import Pipeline
-from jobs.pipeline.runner import open_tables
+from jobs.pipeline.prepare import open_tables
 from jobs.pipeline.session import read_properties, start_session
 from jobs.pipeline.sinks import ensure_target
 from jobs.pipeline.sources.source import open_stream

@@ -20,10 +20,12 @@ from jobs.pipeline.batch import PreparedPipeline, SparkBatch, annotate_well_form
 from jobs.pipeline.delta import SmallTable, stage_append
 from jobs.pipeline.errors import ConfError, LeaseLostError, Problem, ReconciliationError
 from jobs.pipeline.failpoints import Point, reach
+from jobs.pipeline.failures import classify
 from jobs.pipeline.isolation import isolate_failing_rows
 from jobs.pipeline.lease import Lease, hold_lease
 from jobs.pipeline.ledger import read_ledger_anywhere
 from jobs.pipeline.model import Pipeline
+from jobs.pipeline.prepare import open_tables
 from jobs.pipeline.quality.gate import DROPPED, SET_APART, malformed_error, passed, row_errors
 from jobs.pipeline.record import ERRORS_TYPE, MALFORMED, RECORD, ROW_ID
 from jobs.pipeline.release import without_holds
@@ -38,7 +40,6 @@ from jobs.pipeline.replay_marks import (
     record_replay,
     replay_transaction,
 )
-from jobs.pipeline.runner import classify, open_tables
 from jobs.pipeline.sinks import ensure_target
 from jobs.pipeline.sources.source import rebuild_unparsed
 from jobs.pipeline.sql_guard import UnsafeSqlError, check_predicate

@@ -12,7 +12,7 @@ import pytest
 from jobs.pipeline.batch import PreparedPipeline, SparkBatch
 from jobs.pipeline.commit import commit_batch
 from jobs.pipeline.lease import hold_lease
-from jobs.pipeline.runner import open_tables
+from jobs.pipeline.prepare import open_tables
 from jobs.pipeline.sinks import ensure_target
 from jobs.pipeline.stages import compile_stages
 

@@ -3,7 +3,7 @@ import shutil
 
 import pytest
 
-from jobs.pipeline import runner
+from jobs.pipeline import attempts
 from jobs.pipeline.errors import (
     AlreadyRunningError,
     BatchHeldError,
@@ -177,7 +177,7 @@ def test_write_that_another_run_made_meanwhile_ends_the_run_and_does_not_hang_it
     bench.run()
     replay_last_batch(bench)
     with monkeypatch.context() as patch:
-        patch.setattr(runner, "steps_done", lambda *_: frozenset())
+        patch.setattr(attempts, "steps_done", lambda *_: frozenset())
         with pytest.raises(AlreadyRunningError):
             bench.run()
     bench.run()

@@ -19,7 +19,7 @@ LAYERS = {
         *["errors", "failpoints", "hints", "terminal", "yaml_text", "ddl", "storage", "columns", "record"],
         *["quality.strftime", "quality.conditions", "sources.ranges"],
     ],
-    "words made of words": ["cron"],
+    "words made of words": ["cron", "failures"],
     "the language": ["model"],
     "locks": ["file_lock"],
     "tools": [
@@ -41,11 +41,12 @@ LAYERS = {
         *["quality.suite", "quality.expectations", "quality.verdict"],
     ],
     "stages": ["conf", "sources.source", "transforms", "quality.binding", "quality.gate", "quarantine", "sinks"],
-    "protocol": ["commit", "ledger", "entrypoint"],
+    "protocol": ["commit", "ledger", "lag", "entrypoint"],
     "a pipeline compiled": ["stages"],
     "decisions": ["release", "replay_marks"],
     "accounts of a batch": ["summary", "status", "batch"],
-    "second looks at a batch": ["isolation"],
+    "a pipeline prepared": ["prepare"],
+    "second looks at a batch": ["isolation", "attempts"],
     "an operator's words": ["reset"],
     "looks before the first batch": ["preflight"],
     "accounts of a run": ["progress", "runner"],
@@ -62,9 +63,9 @@ HARNESS = {
     "all of them": ["torture"],
 }
 
-# What comes after what is for batch, runner and plan to know; a stage does not know the others.
+# What comes after what is for batch, prepare, runner and plan to know; a stage does not know the others.
 STAGES = ["sources", "transforms", "quality", "quarantine", "sinks"]
-WIRING = {"stages", "batch", "isolation", "runner", "plan", "replay", "replay_marks"}
+WIRING = {"stages", "batch", "prepare", "isolation", "runner", "plan", "replay", "replay_marks"}
 
 # Nothing above these needs a JVM, Arrow or Great Expectations: check, --help and DAG parsing rest on them.
 LIGHT = [

@@ -4,7 +4,7 @@ from deltalake import DeltaTable
 
 from jobs.pipeline.delta import SmallTable, TransactionId
 from jobs.pipeline.errors import AlreadyRunningError, LeaseLostError
-from jobs.pipeline.runner import classify
+from jobs.pipeline.failures import classify
 
 SCHEMA = pa.schema([("id", pa.int64())])
 
