@@ -1,5 +1,6 @@
 """The two tasks of a pipeline's DAG: run it in Spark's environment, then say which rows it committed."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from airflow.sdk.exceptions import (
 import jobs
 from jobs.orchestration.accounts import event_extra, held_reason
 from jobs.orchestration.spark_environment import NEWEST, SparkEnvironment, SparkEnvironmentError
+from jobs.pipeline import lifeline
 from jobs.pipeline.conf import Bundle
 from jobs.pipeline.errors import AlreadyRunningError, BatchHeldError, ConfError, StateMismatchError
 
@@ -33,6 +35,9 @@ class RunPipelineOperator(SparkSubmitOperator):
     Returns 0 (caught up) or 5 (another run holds the pipeline; this one did nothing). Exit codes 2, 3 and 6 fail the
     task for good; all others, among them 4 and a killed driver, fail this try: a replay is harmless.
     """
+
+    template_fields = ()
+    """Conf is no template: Jinja in it could read connections, and put them into arguments."""
 
     def __init__(self, *, bundle: Bundle, pipeline: str, spark_conf: dict[str, str], **kwargs: Any) -> None:
         super().__init__(
@@ -62,7 +67,7 @@ class RunPipelineOperator(SparkSubmitOperator):
             self._spark_binary = str(environment.spark_submit)
         except SparkEnvironmentError as error:
             raise AirflowFailException(str(error)) from error
-        self.env_vars = environment.variables
+        self.env_vars = environment.variables | _lifeline(self._conn_id)
         if environment.jars:
             self.jars = ",".join(environment.jars)
             self.conf = {**(self.conf or {}), "spark.jars.packages": ""}
@@ -120,6 +125,13 @@ def _require_connection(name: str) -> None:
     if not master:
         message = f"connection {name} is missing or names no host; add one of type spark, its host the Spark master"
         raise AirflowFailException(message)
+
+
+def _lifeline(connection: str) -> dict[str, str]:
+    """Let a driver on this machine end with this task process and with the one that supervises it."""
+    if Connection.get(connection).extra_dejson.get("deploy-mode") == "cluster":
+        return {}
+    return {lifeline.VARIABLE: f"{os.getpid()},{os.getppid()}"}
 
 
 def _read_ledger(bundle: Bundle, pipeline: str, **options: int) -> list[dict[str, Any]]:
