@@ -1,6 +1,6 @@
 # `make` alone prints this help. Everything is installed into .venv; nothing outside the project is touched.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-airflow run run-kafka kafka kafka-stop airflow airflow-stop test test-unit test-spark test-e2e test-dags torture torture-airflow schedules lint bench wheel bundle test-airflow lock clean
+.PHONY: help chromium setup setup-airflow run run-kafka kafka kafka-stop airflow airflow-stop test test-unit test-spark test-e2e test-dags torture torture-airflow schedules lint bench wheel bundle test-airflow lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -57,7 +57,7 @@ airflow: setup-airflow ## Start a local Airflow over the pipelines, with real fl
 airflow-stop: setup ## Stop that Airflow from elsewhere
 	@$(BIN)/esclusa airflow stop
 
-test: setup ## Lint, types, and all tests
+test: chromium setup ## Lint, types, and all tests
 	@$(BIN)/esclusa setup --kafka
 	@$(MAKE) --no-print-directory lint
 	$(BIN)/python -m pytest
@@ -68,6 +68,9 @@ lint: setup-airflow ## Lint and types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/mypy --python-executable $(AIRFLOW_BIN)/python jobs/orchestration/*.py dags/*.py
+
+chromium:
+	@command -v chromium >/dev/null || { echo "no chromium found; on Debian: sudo apt-get install chromium" >&2; exit 4; }
 
 test-unit: setup ## Tests that need no JVM
 	$(BIN)/python -m pytest tests/unit
@@ -82,7 +85,7 @@ test-e2e: setup ## Tests of whole commands, a cluster, a broker
 test-dags: setup-airflow ## Tests of the DAGs, in Airflow's environment
 	$(AIRFLOW_BIN)/python -m pytest tests/dags
 
-test-airflow: setup-airflow ## Tests under a real scheduler
+test-airflow: chromium setup-airflow ## Tests under a real scheduler
 	$(BIN)/python -m pytest tests/airflow
 
 torture: setup ## Kill a pipeline at every point of a batch; SEED=1 KILLS=330
