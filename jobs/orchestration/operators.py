@@ -56,6 +56,7 @@ class RunPipelineOperator(SparkSubmitOperator):
         """Submit, and judge the exit code."""
         _require_connection(self._conn_id)
         self._point_at(spark_environment(self.bundle))
+        self._tie_to_this_task()
         try:
             super().execute(context)
         except AirflowException as error:
@@ -67,10 +68,15 @@ class RunPipelineOperator(SparkSubmitOperator):
             self._spark_binary = str(environment.spark_submit)
         except SparkEnvironmentError as error:
             raise AirflowFailException(str(error)) from error
-        self.env_vars = environment.variables | _lifeline(self._conn_id)
+        self.env_vars = environment.variables
         if environment.jars:
             self.jars = ",".join(environment.jars)
             self.conf = {**(self.conf or {}), "spark.jars.packages": ""}
+
+    def _tie_to_this_task(self) -> None:
+        """A driver on this machine ends with this task process, and with the one that supervises it."""
+        if Connection.get(self._conn_id).extra_dejson.get("deploy-mode") != "cluster":
+            self.env_vars = {**(self.env_vars or {}), lifeline.VARIABLE: f"{os.getpid()},{os.getppid()}"}
 
     def _judge(self, error: AirflowException) -> int:
         process = self._hook._submit_sp if self._hook else None  # noqa: SLF001 - the provider hands it out in prose only
@@ -125,13 +131,6 @@ def _require_connection(name: str) -> None:
     if not master:
         message = f"connection {name} is missing or names no host; add one of type spark, its host the Spark master"
         raise AirflowFailException(message)
-
-
-def _lifeline(connection: str) -> dict[str, str]:
-    """Let a driver on this machine end with this task process and with the one that supervises it."""
-    if Connection.get(connection).extra_dejson.get("deploy-mode") == "cluster":
-        return {}
-    return {lifeline.VARIABLE: f"{os.getpid()},{os.getppid()}"}
 
 
 def _read_ledger(bundle: Bundle, pipeline: str, **options: int) -> list[dict[str, Any]]:
