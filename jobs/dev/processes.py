@@ -9,10 +9,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 _POLL_SECONDS = 0.05
-_CPU_FIELDS = slice(11, 15)
-"""Of /proc/PID/stat, counted behind the name: user and system time, own and of dead children."""
 _STATE, _PARENT, _SESSION, _START = 0, 1, 3, 19
 """Places of fields in /proc/PID/stat, counted behind the name."""
+_CPU_FIELDS = slice(11, 15)
+"""User and system time, own and of dead children."""
 _ZOMBIE = "Z"
 
 
@@ -30,8 +30,8 @@ def members(session: int) -> dict[int, str]:
 def cpu_seconds(pid: int) -> float:
     """CPU time of a process and of its children that have ended; 0 if it is gone."""
     with contextlib.suppress(OSError):
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-        return sum(map(int, fields[_CPU_FIELDS])) / os.sysconf("SC_CLK_TCK")
+        _, words = _status(pid)
+        return sum(map(int, words[_CPU_FIELDS])) / os.sysconf("SC_CLK_TCK")
     return 0.0
 
 
