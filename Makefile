@@ -1,6 +1,6 @@
 # `make` alone prints this help. Everything is installed into .venv; nothing outside the project is touched.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-airflow run run-kafka kafka kafka-stop airflow airflow-stop test test-unit test-spark test-e2e test-dags torture schedules lint bench wheel lock clean
+.PHONY: help setup setup-airflow run run-kafka kafka kafka-stop airflow airflow-stop test test-unit test-spark test-e2e test-dags test-airflow torture schedules lint bench wheel lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -61,7 +61,7 @@ test: setup ## Lint, types, and all tests
 	@$(BIN)/esclusa setup --kafka
 	@$(MAKE) --no-print-directory lint
 	$(BIN)/python -m pytest
-	@$(MAKE) --no-print-directory test-dags
+	@$(MAKE) --no-print-directory test-dags test-airflow
 
 lint: setup-airflow ## Lint and types
 	$(BIN)/ruff check
@@ -81,6 +81,9 @@ test-e2e: setup ## Tests of whole commands, a cluster, a broker
 
 test-dags: setup-airflow ## Tests of the DAGs, in Airflow's environment
 	$(AIRFLOW_BIN)/python -m pytest tests/dags
+
+test-airflow: setup-airflow ## Tests under a real scheduler
+	$(BIN)/python -m pytest tests/airflow
 
 torture: setup ## Kill a pipeline at every point of a batch; SEED=1 KILLS=330
 	@command -v strace >/dev/null || { echo "no strace found; on Debian: sudo apt-get install strace" >&2; exit 4; }

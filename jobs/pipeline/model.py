@@ -1,6 +1,5 @@
 """The conf language: frozen types that say which keys a pipeline may have. No Spark, no I/O."""
 
-import re
 from enum import StrEnum
 from posixpath import normpath
 from typing import Annotated, Any, ClassVar, Literal
@@ -19,9 +18,9 @@ from pydantic import (
 )
 
 from jobs.pipeline.cron import check_cron
+from jobs.pipeline.durations import check_duration, check_wait
 
 NAME_PATTERN = r"^[a-z][a-z0-9_]{0,62}$"
-DURATION_PATTERN = re.compile(r"^\s*(\d+)\s+(millisecond|second|minute|hour|day)s?\s*$")
 
 
 def as_option(value: Any) -> Any:
@@ -31,15 +30,10 @@ def as_option(value: Any) -> Any:
     return str(value) if isinstance(value, int | float) else value
 
 
-def _check_duration(value: str) -> str:
-    if not DURATION_PATTERN.match(value):
-        message = f"'{value}' is not a duration; write a number and a unit, such as '10 seconds' or '5 minutes'"
-        raise ValueError(message)
-    return value
-
-
 Option = Annotated[str, BeforeValidator(as_option)]
-Duration = Annotated[str, AfterValidator(_check_duration)]
+Duration = Annotated[str, AfterValidator(check_duration)]
+Wait = Annotated[str, AfterValidator(check_wait)]
+"""A duration that somebody can wait for: not nothing, at most a year."""
 ColumnName = Annotated[str, Field(min_length=1, max_length=255)]
 
 
@@ -339,6 +333,15 @@ class Check(Strict):
     line: int
 
 
+class WhenHeld(StrEnum):
+    """What the orchestrator does about a batch that the gate holds."""
+
+    ASK = "ask"
+    """It asks a person."""
+    FAIL = "fail"
+    """The run fails."""
+
+
 class PipelineSpec(Strict):
     """One file of conf/pipelines, as its author writes it."""
 
@@ -350,6 +353,16 @@ class PipelineSpec(Strict):
     trigger: Trigger = Trigger(available_now=True)
     schedule: Schedule | None = None
     """When the orchestrator starts a run; None: never by itself. A run started by hand does not look at it."""
+    when_held: WhenHeld = Field(default=WhenHeld.ASK, strict=False)
+    """What the orchestrator does about a held batch; the batch is held either way."""
+    decision_timeout: Wait = "1 day"
+    """How long the orchestrator waits for an answer; without one the batch stays held and the run fails."""
+
+    @model_validator(mode="after")
+    def _only_a_question_has_a_timeout(self) -> "PipelineSpec":
+        if self.when_held is WhenHeld.FAIL and "decision_timeout" in self.model_fields_set:
+            raise ValueError("decision_timeout: with when_held: fail nobody is asked; remove one of the two")
+        return self
 
     @model_validator(mode="after")
     def _only_runs_that_end_are_scheduled(self) -> "PipelineSpec":
@@ -393,3 +406,14 @@ class Pipeline(Strict):
     quarantine_path: str
     lease_path: str
     spark: dict[str, str]
+
+    @property
+    def can_be_held(self) -> bool:
+        """Whether any check or limit can hold a batch."""
+        fails = any(check.on_failure is OnFailure.FAIL for check in self.checks)
+        return fails or self.spec.quality.halt_when is not None
+
+    @property
+    def asks_when_held(self) -> bool:
+        """Whether the orchestrator may have to ask a person about a held batch."""
+        return self.can_be_held and self.spec.when_held is WhenHeld.ASK

@@ -16,7 +16,7 @@ HEAVY = {"pyspark", "py4j", "pyarrow", "pandas", "numpy", "deltalake", "delta", 
 # a layer is named for what its modules know. Names are relative to jobs.pipeline.
 LAYERS = {
     "words": [
-        *["errors", "failpoints", "hints", "terminal", "yaml_text", "ddl", "storage", "columns", "record"],
+        *["errors", "failpoints", "hints", "terminal", "yaml_text", "ddl", "storage", "columns", "record", "durations"],
         *["quality.strftime", "quality.conditions", "sources.ranges"],
     ],
     "words made of words": ["cron", "failures"],
@@ -177,8 +177,8 @@ def test_only_the_wiring_knows_more_than_one_stage():
     assert {name for name in library() if len(stages_known_to(name)) > 1} <= WIRING
 
 
-def test_the_conf_language_imports_nothing_of_jobs_but_the_language_of_its_schedules():
-    assert own_imports("pipeline.model") == {"pipeline.cron"}
+def test_the_conf_language_imports_nothing_of_jobs_but_the_language_of_its_schedules_and_durations():
+    assert own_imports("pipeline.model") == {"pipeline.cron", "pipeline.durations"}
 
 
 def test_the_library_knows_neither_entrypoints_nor_development_nor_the_users_transforms():
@@ -202,7 +202,13 @@ def test_orchestration_rests_on_light_modules_of_the_library_alone():
     members = [name for name in modules() if name.startswith("orchestration.")]
     assert members
     known = {other for name in members for other in own_imports(name)}
-    assert {other for other in known if not other.startswith("orchestration")} <= {"jobs", *LIGHT, "pipeline.errors"}
+    assert {other for other in known if not other.startswith("orchestration")} <= {
+        "jobs",
+        *LIGHT,
+        "pipeline.errors",
+        "pipeline.durations",
+        "pipeline.terminal",
+    }
     assert {name for name in members if loaded_by(name) & HEAVY} == set()
 
 

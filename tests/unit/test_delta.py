@@ -39,3 +39,14 @@ def test_transaction_that_another_run_commits_at_the_same_moment_is_refused_by_d
     assert isinstance(error, AlreadyRunningError)
     assert error.exit_code == 5
     assert DeltaTable(str(tmp_path / "t")).to_pyarrow_table().num_rows == 1
+
+
+def test_a_table_of_an_earlier_version_gets_the_columns_that_it_lacks_once(rivals, tmp_path):
+    newer = SmallTable(None, str(tmp_path / "t"), SCHEMA.append(pa.field("more", pa.string())))
+    rivals[0].append([{"id": 1}], TransactionId("q:ledger", 0))
+    for number in (1, 2):
+        newer.append([{"id": 2, "more": "x"}], TransactionId("q:ledger", number))
+    table = DeltaTable(str(tmp_path / "t"))
+    assert sorted(str(row["more"]) for row in table.to_pyarrow_table().to_pylist()) == ["None", "x", "x"]
+    changed = [file for file in (tmp_path / "t/_delta_log").glob("*.json") if '"metaData"' in file.read_text()]
+    assert len(changed) == 2
