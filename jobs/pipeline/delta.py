@@ -220,6 +220,7 @@ class SmallTable:
         """Append rows (may be none); a transaction that is already there must not be passed again.
 
         LeaseLostError, having written nothing, if delta-rs finds it there: then another run has made it meanwhile.
+        A local table that an earlier version made gets the columns that it lacks.
         """
         table = pa.Table.from_pylist(rows, schema=self._schema)
         if self._folder is None:
@@ -229,7 +230,7 @@ class SmallTable:
         with hold_table_for_python(self._folder):
             delta_table = self._refreshed()
             self._refuse_done(delta_table, transaction)
-            write_deltalake(delta_table, table, mode="append", commit_properties=properties)
+            write_deltalake(delta_table, table, mode="append", schema_mode="merge", commit_properties=properties)
         return Commit(delta_table.version(), len(rows))
 
     def _refuse_done(self, table: DeltaTable, transaction: TransactionId) -> None:

@@ -13,7 +13,7 @@ from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
 from jobs.pipeline.errors import UnavailableError
-from jobs.pipeline.quality.verdict import Verdict
+from jobs.pipeline.quality.verdict import Verdict, pick_examples
 from jobs.pipeline.storage import local_path, require_spark
 
 _TIMESTAMP = pa.timestamp("us", tz="UTC")
@@ -28,6 +28,7 @@ _CHECK = pa.struct(
         ("success", pa.bool_()),
     ]
 )
+_EXAMPLE = pa.struct([("check", pa.string()), ("message", pa.string()), ("raw", pa.string())])
 SCHEMA = pa.schema(
     [
         ("pipeline", pa.string()),
@@ -47,6 +48,7 @@ SCHEMA = pa.schema(
         ("rows_malformed", pa.int64()),
         ("rows_filtered", pa.int64()),
         ("checks", pa.list_(_CHECK)),
+        ("examples", pa.list_(_EXAMPLE)),
         ("rules_fingerprint", pa.string()),
         ("target_version", pa.int64()),
         ("quarantine_version", pa.int64()),
@@ -126,6 +128,7 @@ class BatchRecord:
             "rows_malformed": verdict.malformed.count,
             "rows_filtered": verdict.rows_filtered,
             "checks": _check_rows(verdict),
+            "examples": pick_examples(verdict) if self.status is Status.HELD else [],
             "rules_fingerprint": self.rules_fingerprint,
             "target_version": self.target_version,
             "quarantine_version": self.quarantine_version,

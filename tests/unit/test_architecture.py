@@ -17,6 +17,7 @@ HEAVY = {"pyspark", "py4j", "pyarrow", "pandas", "numpy", "deltalake", "delta", 
 LAYERS = {
     "words": [
         *["errors", "failpoints", "hints", "lifeline", "terminal", "yaml_text", "ddl", "storage", "columns", "record"],
+        "durations",
         *["quality.strftime", "quality.conditions", "sources.ranges"],
     ],
     "words made of words": ["cron", "failures", "fleet"],
@@ -186,8 +187,8 @@ def test_only_the_wiring_knows_more_than_one_stage():
     assert {name for name in library() if len(stages_known_to(name)) > 1} <= WIRING
 
 
-def test_the_conf_language_imports_nothing_of_jobs_but_the_language_of_its_schedules():
-    assert own_imports("pipeline.model") == {"pipeline.cron"}
+def test_the_conf_language_imports_nothing_of_jobs_but_the_language_of_its_schedules_and_durations():
+    assert own_imports("pipeline.model") == {"pipeline.cron", "pipeline.durations"}
 
 
 def test_the_library_knows_neither_entrypoints_nor_development_nor_the_users_transforms():
@@ -212,7 +213,13 @@ def test_orchestration_rests_on_light_modules_of_the_library_alone():
     members = [name for name in modules() if name.startswith("orchestration.")]
     assert members
     known = {other for name in members for other in own_imports(name)}
-    assert {other for other in known if not other.startswith("orchestration")} <= {"jobs", *LIGHT, "pipeline.errors"}
+    assert {other for other in known if not other.startswith("orchestration")} <= {
+        "jobs",
+        *LIGHT,
+        "pipeline.errors",
+        "pipeline.durations",
+        "pipeline.terminal",
+    }
     assert {name for name in members if loaded_by(name) & HEAVY} == set()
 
 
