@@ -58,7 +58,7 @@ class RunPipelineOperator(SparkSubmitOperator):
         """Submit, and judge the exit code."""
         require_connection(self._conn_id)
         self._point_at(spark_environment(self.bundle))
-        self._tie_to_this_task()
+        self.env_vars = {**(self.env_vars or {}), **ties_to_this_task(self._conn_id)}
         try:
             super().execute(context)
         except AirflowException as error:
@@ -74,11 +74,6 @@ class RunPipelineOperator(SparkSubmitOperator):
         if environment.jars:
             self.jars = ",".join(environment.jars)
             self.conf = {**(self.conf or {}), "spark.jars.packages": ""}
-
-    def _tie_to_this_task(self) -> None:
-        """A driver on this machine ends with this task process, and with the one that supervises it."""
-        if Connection.get(self._conn_id).extra_dejson.get("deploy-mode") != "cluster":
-            self.env_vars = {**(self.env_vars or {}), lifeline.VARIABLE: f"{os.getpid()},{os.getppid()}"}
 
     def _judge(self, error: AirflowException) -> int:
         process = self._hook._submit_sp if self._hook else None  # noqa: SLF001 - the provider hands it out in prose only
@@ -129,6 +124,13 @@ def held_message(bundle: Bundle, pipeline: str) -> str:
     except SparkEnvironmentError as error:
         reason = f"a batch is held; the ledger cannot be read: {error}"
     return f"{BatchHeldError.code}: {pipeline}: {reason}"
+
+
+def ties_to_this_task(connection: str) -> dict[str, str]:
+    """The variable by which a driver on this machine ends with this task process, and with its supervisor."""
+    if Connection.get(connection).extra_dejson.get("deploy-mode") == "cluster":
+        return {}
+    return {lifeline.VARIABLE: f"{os.getpid()},{os.getppid()}"}
 
 
 def require_connection(name: str) -> None:

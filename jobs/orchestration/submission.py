@@ -8,7 +8,7 @@ from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 import jobs
-from jobs.orchestration.operators import CONNECTION, require_connection, spark_environment
+from jobs.orchestration.operators import CONNECTION, require_connection, spark_environment, ties_to_this_task
 from jobs.orchestration.spark_environment import SparkEnvironmentError
 from jobs.pipeline.conf import Bundle
 from jobs.pipeline.errors import BatchHeldError, ConfError, StateMismatchError
@@ -22,6 +22,9 @@ class SubmitOperator(SparkSubmitOperator):
 
     Arguments are given when the task runs, as a list: what a person has typed is neither rendered nor read by a shell.
     """
+
+    template_fields = ()
+    """Conf is no template: Jinja in it could read connections, and put them into arguments."""
 
     def __init__(self, *, bundle: Bundle, entrypoint: str, spark_conf: dict[str, str], **kwargs: Any) -> None:
         super().__init__(
@@ -61,7 +64,7 @@ class SubmitOperator(SparkSubmitOperator):
             self._spark_binary = str(environment.spark_submit)
         except SparkEnvironmentError as error:
             raise AirflowFailException(str(error)) from error
-        self.env_vars = environment.variables
+        self.env_vars = environment.variables | ties_to_this_task(self._conn_id)
         if environment.jars:
             self.jars = ",".join(environment.jars)
             self.conf = {**(self.conf or {}), "spark.jars.packages": ""}
