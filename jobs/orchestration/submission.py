@@ -1,15 +1,17 @@
 """Submits an entrypoint of Esclusa to Spark, waits for it, and hands on its exit code."""
 
+import os
 from pathlib import Path
 from typing import Any, NoReturn
 
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
-from airflow.sdk import Context
+from airflow.sdk import Connection, Context
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 import jobs
 from jobs.orchestration.operators import CONNECTION, require_connection, spark_environment
 from jobs.orchestration.spark_environment import SparkEnvironmentError
+from jobs.pipeline import lifeline
 from jobs.pipeline.conf import Bundle
 from jobs.pipeline.errors import BatchHeldError, ConfError, StateMismatchError
 
@@ -21,7 +23,11 @@ class SubmitOperator(SparkSubmitOperator):
     """What is common to tasks that submit; a subclass's `execute` calls `submit`.
 
     Arguments are given when the task runs, as a list: what a person has typed is neither rendered nor read by a shell.
+    A driver on this machine ends with the task.
     """
+
+    template_fields = ()
+    """Nothing here is a template: Jinja in it could read connections, and put them into arguments."""
 
     def __init__(self, *, bundle: Bundle, entrypoint: str, spark_conf: dict[str, str], **kwargs: Any) -> None:
         super().__init__(
@@ -61,7 +67,9 @@ class SubmitOperator(SparkSubmitOperator):
             self._spark_binary = str(environment.spark_submit)
         except SparkEnvironmentError as error:
             raise AirflowFailException(str(error)) from error
-        self.env_vars = environment.variables
+        self.env_vars = dict(environment.variables)
         if environment.jars:
             self.jars = ",".join(environment.jars)
             self.conf = {**(self.conf or {}), "spark.jars.packages": ""}
+        if Connection.get(self._conn_id).extra_dejson.get("deploy-mode") != "cluster":
+            self.env_vars[lifeline.VARIABLE] = f"{os.getpid()},{os.getppid()}"
