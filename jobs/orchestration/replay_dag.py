@@ -22,7 +22,9 @@ _BODY = """\
 {% set found = ti.xcom_pull(task_ids='dry_run') %}
 Of {{ found.values() | sum }} rows in the quarantine of `{{ params.pipeline }}` that were selected, today's rules would
 write {{ found.written }} to the target, drop {{ found.dropped }}, and leave {{ found.quarantined }} where they are.
-The log of `dry_run` has the counts of each check.
+The log of `dry_run` has the counts of each check. Selected were:
+
+    {{ {"check": params.check, "since": params.since, "where": params.where} | tojson }}
 """
 
 
