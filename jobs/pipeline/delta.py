@@ -225,7 +225,6 @@ class SmallTable:
         table = pa.Table.from_pylist(rows, schema=self._schema)
         if self._folder is None:
             return stage_append(self._spark.createDataFrame(table), self._path, transaction).commit()
-        delta_table = self._refreshed()
         properties = CommitProperties(app_transactions=[Transaction(transaction.app_id, transaction.version)])
         with hold_table_for_python(self._folder):
             delta_table = self._refreshed()

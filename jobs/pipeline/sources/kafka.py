@@ -12,7 +12,7 @@ from jobs.pipeline.errors import UnavailableError
 from jobs.pipeline.model import KafkaSource, ValueFormat
 from jobs.pipeline.record import MALFORMED, RECORD, ROW_ID
 from jobs.pipeline.secret_text import reveal
-from jobs.pipeline.sources.text_values import Parser, compile_json, first_reason, has_nul_byte
+from jobs.pipeline.sources.text_values import Parser, compile_json, first_reason, text_reason
 
 CONNECT_TIMEOUT_SECONDS = 5
 _STREAM_ONLY = frozenset(
@@ -84,11 +84,7 @@ def compile_parser(columns: list[str], source: KafkaSource, ddl: str | None) -> 
             return compile_json(record, raw, read_ddl(ddl or ""), {})
         case ValueFormat.TEXT:
             text = raw.cast("string")
-            reason = first_reason(
-                ("null value (tombstone)", raw.isNull()),
-                ("not valid UTF-8", ~F.is_valid_utf8(text)),
-                has_nul_byte(text),
-            )
+            reason = F.coalesce(first_reason(("null value (tombstone)", raw.isNull())), text_reason(text))
             return lambda unparsed: unparsed.select(record, reason.alias(MALFORMED), text.alias("value"))
         case ValueFormat.BINARY:
             fits = F.lit(None).cast("string").alias(MALFORMED)
