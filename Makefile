@@ -10,6 +10,7 @@ UV := uv==0.13.9
 AIRFLOW_VENV := .venv-airflow
 AIRFLOW_BIN := $(AIRFLOW_VENV)/bin
 AIRFLOW_STAMP := $(AIRFLOW_VENV)/.installed
+NEED_STRACE := command -v strace >/dev/null || { echo "no strace found; on Debian: sudo apt-get install strace" >&2; exit 4; }
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header
 
 help: ## Show what can be made
@@ -58,6 +59,7 @@ airflow-stop: setup ## Stop that Airflow from elsewhere
 	@$(BIN)/esclusa airflow stop
 
 test: setup ## Lint, types, and all tests
+	@$(NEED_STRACE)
 	@$(BIN)/esclusa setup --kafka
 	@$(MAKE) --no-print-directory lint
 	$(BIN)/python -m pytest
@@ -82,10 +84,10 @@ test-e2e: setup ## Tests of whole commands, a cluster, a broker
 test-dags: setup-airflow ## Tests of the DAGs, in Airflow's environment
 	$(AIRFLOW_BIN)/python -m pytest tests/dags
 
-torture: setup ## Kill a pipeline at every point of a batch; SEED=1 KILLS=330
-	@command -v strace >/dev/null || { echo "no strace found; on Debian: sudo apt-get install strace" >&2; exit 4; }
+torture: setup ## Kill a pipeline at every point of a batch; SEED=1 KILLS=330 MINUTES=60
+	@$(NEED_STRACE)
 	@$(BIN)/esclusa setup --kafka
-	$(BIN)/python -m jobs.testing.torture $(if $(SEED),--seed $(SEED)) $(if $(KILLS),--kills $(KILLS))
+	$(BIN)/python -m jobs.testing.torture $(if $(SEED),--seed $(SEED)) $(if $(KILLS),--kills $(KILLS)) $(if $(MINUTES),--minutes $(MINUTES))
 
 schedules: setup ## Try the order of writes over 100,000 crash schedules
 	ESCLUSA_SCHEDULES=100000 $(BIN)/python -m pytest tests/unit/test_commit_schedules.py

@@ -62,6 +62,8 @@ class Status(StrEnum):
     """No batch: an operator has set the checkpoint aside."""
     RELEASED = "released"
     """No end: a person's decision on a held batch, which the next run carries out."""
+    REWOUND = "rewound"
+    """No end: an operator has had the plan of the batch forgotten, of which nothing was committed."""
     REPLAYED = "replayed"
     """A replay of quarantined rows; batch_id is its number."""
 
@@ -142,8 +144,13 @@ def _check_rows(verdict: Verdict) -> list[dict[str, Any]]:
     ]
 
 
-def reset_row(pipeline: str, query_id: str, message: str, at: datetime) -> dict[str, Any]:
-    """The row that says who set a checkpoint aside, when, and where it is; it counts no rows."""
+def rewind_app_id(query_id: str) -> str:
+    """Whose transactions say when plans of the query were forgotten, in milliseconds since 1970."""
+    return f"{query_id}:rewind"
+
+
+def operator_row(pipeline: str, query_id: str, message: str, at: datetime) -> dict[str, Any]:
+    """The row that says who set a checkpoint aside, when, and where it is; it counts no rows, and is of no batch."""
     counts = dict.fromkeys((name for name in SCHEMA.names if name.startswith("rows_")), 0)
     return {
         **counts,

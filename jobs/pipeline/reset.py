@@ -28,7 +28,7 @@ def reset_checkpoint(spark: SparkSession, pipeline: Pipeline) -> str:
         table.create()
         message = f"{getpass.getuser()}@{platform.node()}: {_set_aside(spark, pipeline.checkpoint, at)}"
         lease.check()
-        row = ledger.reset_row(pipeline.name, query_id, message, at)
+        row = ledger.operator_row(pipeline.name, query_id, message, at)
         table.append([row], TransactionId(reset_app_id(query_id), int(at.timestamp() * 1000)))
     return message
 

@@ -50,7 +50,7 @@ LAYERS = {
     "an operator's words": ["reset"],
     "looks before the first batch": ["preflight"],
     "accounts of a run": ["progress", "runner"],
-    "accounts of no run": ["plan", "checkpoint_report", "replay"],
+    "accounts of no run": ["plan", "checkpoint_report", "rewind", "replay"],
 }
 
 # The fault harness, in the same way; names are relative to jobs.testing. It stands above the library and its entrypoints.
@@ -60,7 +60,7 @@ HARNESS = {
     "subject": ["reader", "bed", "plain_job"],
     "kills": ["matrix"],
     "a pipeline under kills": ["lane"],
-    "lanes and what they found": ["workshop", "tally"],
+    "lanes and their results": ["workshop", "tally"],
     "all of them": ["torture"],
 }
 
