@@ -1,6 +1,6 @@
 # `make` alone prints this help. Everything is installed into .venv; nothing outside the project is touched.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-airflow run run-kafka kafka kafka-stop airflow airflow-stop test test-unit test-spark test-e2e test-dags torture schedules mutants lint bench wheel lock clean
+.PHONY: $(shell sed -nE 's/^([a-z-]+):.*##.*/\1/p' Makefile)
 
 PYTHON ?= python3
 VENV := .venv
@@ -100,6 +100,9 @@ mutants: setup ## Break commit, lease and manifest in every small way; the unit 
 bench: setup ## Measure the gate against plain Spark and Great Expectations
 	@$(BIN)/esclusa setup --kafka
 	$(BIN)/python benchmarks/gate.py
+
+bench-fleet: setup ## Measure 20 small pipelines in one Spark application against 20
+	$(BIN)/python benchmarks/fleet.py
 
 wheel: setup ## Build the wheel into dist/
 	@$(BIN)/python -m build --wheel --no-isolation --outdir dist >/dev/null && ls dist/*.whl

@@ -5,6 +5,8 @@ from typing import Any
 
 Batch = Mapping[str, Any]
 """One row of the ledger, as `esclusa status --json` writes it."""
+_NOTES = ("replayed", "maintained", "deleted")
+"""Rows that say nothing of the batches that come one after the other."""
 
 
 def event_extra(batches: Sequence[Batch], last: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -35,9 +37,9 @@ def _behind(batches: Sequence[Batch], last: Mapping[str, Any] | None) -> Sequenc
 
 def held_reason(batches: Sequence[Batch]) -> str:
     """Why the newest batch is held: its message, and the failing checks with their counts."""
-    if not batches or batches[-1]["status"] != "held":
+    batch = next((row for row in reversed(batches) if row["status"] not in _NOTES), None)
+    if batch is None or batch["status"] != "held":
         return "the ledger names no held batch"
-    batch = batches[-1]
     failing = [
         f"{check['name']} ({check['unexpected_count']:,} rows)" for check in batch["checks"] if not check["success"]
     ]

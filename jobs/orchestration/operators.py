@@ -19,6 +19,8 @@ from jobs.pipeline.conf import Bundle
 from jobs.pipeline.errors import AlreadyRunningError, BatchHeldError, ConfError, StateMismatchError
 
 CONNECTION = "spark_default"
+_NEWEST_NOTES = 20
+"""Rows of the ledger among which the newest held batch stands, behind notes of maintenance and replays."""
 _REPEATING_IS_VAIN = {error.exit_code for error in (ConfError, BatchHeldError, StateMismatchError)}
 
 
@@ -49,7 +51,7 @@ class RunPipelineOperator(SparkSubmitOperator):
 
     def execute(self, context: Context) -> int:  # type: ignore[override] # Airflow stores what any task returns
         """Submit, and judge the exit code."""
-        _require_connection(self._conn_id)
+        require_connection(self._conn_id)
         self._point_at(spark_environment(self.bundle))
         try:
             super().execute(context)
@@ -74,16 +76,10 @@ class RunPipelineOperator(SparkSubmitOperator):
             self.log.info("%s: another run holds the pipeline; this one did nothing", self.pipeline)
             return AlreadyRunningError.exit_code
         if code == BatchHeldError.exit_code:
-            raise AirflowFailException(f"{BatchHeldError.code}: {self.pipeline}: {self._held_reason()}") from error
+            raise AirflowFailException(held_message(self.bundle, self.pipeline)) from error
         if code in _REPEATING_IS_VAIN:
             raise AirflowFailException(str(error)) from error
         raise error
-
-    def _held_reason(self) -> str:
-        try:
-            return held_reason(_read_ledger(self.bundle, self.pipeline, newest=1))
-        except SparkEnvironmentError as error:
-            return f"a batch is held; the ledger cannot be read: {error}"
 
 
 class PublishOperator(BaseOperator):
@@ -100,6 +96,10 @@ class PublishOperator(BaseOperator):
         [run] = self.upstream_task_ids
         if context["ti"].xcom_pull(task_ids=run) == AlreadyRunningError.exit_code:
             raise AirflowSkipException("another run holds the pipeline, and says itself what it commits")
+        return self.publish(context)
+
+    def publish(self, context: Context) -> dict[str, Any]:
+        """Emit the event; AirflowSkipException if there is nothing to say."""
         newest_first = context["inlet_events"][self.table].ascending(False).limit(NEWEST)
         last = next(
             (event.extra for event in newest_first if "batch_ids" in (event.extra or {})), None
@@ -111,7 +111,16 @@ class PublishOperator(BaseOperator):
         return extra
 
 
-def _require_connection(name: str) -> None:
+def held_message(bundle: Bundle, pipeline: str) -> str:
+    """Which batch is held and why, as the ledger has it."""
+    try:
+        reason = held_reason(_read_ledger(bundle, pipeline, newest=_NEWEST_NOTES))
+    except SparkEnvironmentError as error:
+        reason = f"a batch is held; the ledger cannot be read: {error}"
+    return f"{BatchHeldError.code}: {pipeline}: {reason}"
+
+
+def require_connection(name: str) -> None:
     """The provider alone would submit to YARN without a word."""
     try:
         master = Connection.get(name).host

@@ -109,6 +109,12 @@ class TableForgetsError(StateMismatchError):
     code = "TABLE_FORGETS"
 
 
+class RetentionTooShortError(StateMismatchError):
+    """Maintenance would remove what a table's own properties promise its readers."""
+
+    code = "RETENTION_TOO_SHORT"
+
+
 class ReplayDiffersError(StateMismatchError):
     """A batch of this id is written, over another part of the source."""
 

@@ -5,8 +5,6 @@ start plans the batch anew, within the limits that conf has by then. No more tha
 committed stays, and so do the plans by which it was committed.
 """
 
-import getpass
-import platform
 from datetime import UTC, datetime
 
 from pyspark.sql import SparkSession
@@ -83,11 +81,11 @@ def _refused(pipeline: Pipeline, why: str) -> RewindRefusedError:
 
 def _record(spark: SparkSession, pipeline: Pipeline, batch_id: int, lease: Lease) -> str:
     at, query_id = datetime.now(UTC), read_query_id(spark, pipeline.checkpoint) or ""
-    message = f"{getpass.getuser()}@{platform.node()}: the plan of batch {batch_id} was forgotten"
-    row = operator_row(pipeline.name, query_id, message, at) | {"status": str(Status.REWOUND), "batch_id": batch_id}
+    row = operator_row(pipeline.name, Status.REWOUND, f"the plan of batch {batch_id} was forgotten", at)
+    row |= {"query_id": query_id, "batch_id": batch_id}
     lease.check()
     _ledger(spark, pipeline).append([row], TransactionId(rewind_app_id(query_id), int(at.timestamp() * 1000)))
-    return message
+    return str(row["message"])
 
 
 def _ledger(spark: SparkSession, pipeline: Pipeline) -> SmallTable:

@@ -293,7 +293,7 @@ BROKEN_BESIDES = {
         ("spark:", "sparc:"),
         "sparc:",
         "sparc",
-        ["did you mean 'spark'", "allowed: spark, state, variables"],
+        ["did you mean 'spark'", "allowed: maintenance, maintenance_schedule, spark, state, variables"],
     ),
     "no state": ("conf/targets/local.yml", ("state: ${data}/state\n", ""), "variables:", "state", ["missing"]),
     "loss switch in a target": (

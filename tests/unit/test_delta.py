@@ -1,8 +1,8 @@
 import pyarrow as pa
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 
-from jobs.pipeline.delta import SmallTable, TransactionId
+from jobs.pipeline.delta import SmallTable, TransactionId, find_restore
 from jobs.pipeline.errors import AlreadyRunningError, LeaseLostError
 from jobs.pipeline.failures import classify
 
@@ -39,3 +39,21 @@ def test_transaction_that_another_run_commits_at_the_same_moment_is_refused_by_d
     assert isinstance(error, AlreadyRunningError)
     assert error.exit_code == 5
     assert DeltaTable(str(tmp_path / "t")).to_pyarrow_table().num_rows == 1
+
+
+@pytest.mark.parametrize("later", [[], ["append"], ["optimize", "append", "optimize"]])
+@pytest.mark.parametrize("is_restored", [False, True])
+def test_a_restore_is_found_below_what_was_committed_behind_it(rivals, tmp_path, is_restored, later):
+    table, path = rivals[0], str(tmp_path / "t")
+    for number in range(3):
+        table.append([{"id": number}], TransactionId("q:target", number))
+    if is_restored:
+        DeltaTable(path).restore(2)
+    for commit in later:
+        if commit == "append":
+            write_deltalake(path, pa.table({"id": [9]}), mode="append")
+        else:
+            DeltaTable(path).optimize.compact()
+    newest = DeltaTable(path).version()
+    assert newest >= 3 + is_restored
+    assert find_restore(None, path, "q:target", newest) == (2 if is_restored else None)

@@ -108,7 +108,6 @@ FAULTS = {
 
 TO_COME = {
     "K15": "no batch changes the target's schema",
-    "K16": "no run maintains tables",
     "R1": "to come, with the other faults of a broker",
     "R2": "to come: the refusal at once is tested, a bounded wait is not there",
     "R3": "to come: the stop is classified, going on over a gap is not there",
