@@ -177,6 +177,19 @@ def test_a_damaged_plan_is_forgotten(bench, monkeypatch):
     assert ids(bench) == [1, 2]
 
 
+@pytest.mark.fault("R18")
+def test_a_plan_over_a_file_that_is_lost_is_forgotten(bench, monkeypatch):
+    bench.define_files("csv")
+    land(bench, 1, 2)
+    crash_at(bench, Point.TARGET_STAGED, monkeypatch)
+    (bench.folder / "landing/2.csv").unlink()
+    with pytest.raises(EsclusaError, match="FILE_VANISHED: batch 0 .* checkpoint rewind NAME --to-batch -1,"):
+        bench.run()
+    to_batch(bench, -1)
+    bench.run()
+    assert ids(bench) == [1]
+
+
 def test_a_plan_with_which_the_log_of_files_was_summed_up_is_refused(bench, monkeypatch):
     bench.define_files("csv", ONE_A_BATCH)
     land(bench, *range(11))
