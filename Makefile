@@ -10,11 +10,10 @@ UV := uv==0.13.9
 AIRFLOW_VENV := .venv-airflow
 AIRFLOW_BIN := $(AIRFLOW_VENV)/bin
 AIRFLOW_STAMP := $(AIRFLOW_VENV)/.installed
-NEED_STRACE := command -v strace >/dev/null || { echo "no strace found; on Debian: sudo apt-get install strace" >&2; exit 4; }
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header
 
 help: ## Show what can be made
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 setup: $(STAMP) ## Set up: virtual environment, locked dependencies, JVM jars
 	@$(BIN)/esclusa setup
@@ -58,12 +57,11 @@ airflow: setup-airflow ## Start a local Airflow over the pipelines, with real fl
 airflow-stop: setup ## Stop that Airflow from elsewhere
 	@$(BIN)/esclusa airflow stop
 
-test: setup ## Lint, types, and all tests
-	@$(NEED_STRACE)
+test: chromium strace setup ## Lint, types, and all tests
 	@$(BIN)/esclusa setup --kafka
 	@$(MAKE) --no-print-directory lint
 	$(BIN)/python -m pytest
-	@$(MAKE) --no-print-directory test-dags
+	@$(MAKE) --no-print-directory test-dags test-airflow
 
 lint: setup-airflow ## Lint and types
 	$(BIN)/ruff check
@@ -71,23 +69,34 @@ lint: setup-airflow ## Lint and types
 	$(BIN)/mypy
 	$(BIN)/mypy --python-executable $(AIRFLOW_BIN)/python jobs/orchestration/*.py dags/*.py
 
+chromium:
+	@command -v chromium >/dev/null || { echo "no chromium found; on Debian: sudo apt-get install chromium" >&2; exit 4; }
+
+strace:
+	@command -v strace >/dev/null || { echo "no strace found; on Debian: sudo apt-get install strace" >&2; exit 4; }
+
 test-unit: setup ## Tests that need no JVM
 	$(BIN)/python -m pytest tests/unit
 
-test-spark: setup ## Tests in one Spark session
+test-spark: strace setup ## Tests in one Spark session
 	$(BIN)/python -m pytest tests/spark
 
-test-e2e: setup ## Tests of whole commands, a cluster, a broker
+test-e2e: strace setup ## Tests of whole commands, a cluster, a broker
 	@$(BIN)/esclusa setup --kafka
 	$(BIN)/python -m pytest tests/e2e
 
 test-dags: setup-airflow ## Tests of the DAGs, in Airflow's environment
 	$(AIRFLOW_BIN)/python -m pytest tests/dags
 
-torture: setup ## Kill a pipeline at every point of a batch; SEED=1 KILLS=330 MINUTES=60
-	@$(NEED_STRACE)
+test-airflow: chromium setup-airflow ## Tests under a real scheduler
+	$(BIN)/python -m pytest tests/airflow
+
+torture: strace setup ## Kill a pipeline at every point of a batch; SEED=1 KILLS=330 MINUTES=60
 	@$(BIN)/esclusa setup --kafka
 	$(BIN)/python -m jobs.testing.torture $(if $(SEED),--seed $(SEED)) $(if $(KILLS),--kills $(KILLS)) $(if $(MINUTES),--minutes $(MINUTES))
+
+torture-airflow: setup-airflow ## Kill Airflow's processes around a pipeline at every point of a batch
+	ESCLUSA_TORTURE=1 $(BIN)/python -m pytest tests/airflow/test_faults.py
 
 schedules: setup ## Try the order of writes over 100,000 crash schedules
 	ESCLUSA_SCHEDULES=100000 $(BIN)/python -m pytest tests/unit/test_commit_schedules.py
@@ -107,9 +116,14 @@ bench-fleet: setup ## Measure 20 small pipelines in one Spark application agains
 wheel: setup ## Build the wheel into dist/
 	@$(BIN)/python -m build --wheel --no-isolation --outdir dist >/dev/null && ls dist/*.whl
 
+bundle: setup ## Build the deployable archive into dist/
+	@$(BIN)/python -m jobs.dev.bundle
+
 lock: setup ## Pin all dependencies anew, with hashes
 	$(BIN)/$(LOCK) --extra dev setup.py -o requirements.lock
 	$(BIN)/$(LOCK) --extra airflow --extra airflow-dev --overrides requirements-airflow.overrides setup.py -o requirements-airflow.lock
+	$(BIN)/$(LOCK) -c requirements.lock setup.py -o requirements-run.lock
+	$(BIN)/$(LOCK) --extra airflow -c requirements-airflow.lock --overrides requirements-airflow.overrides setup.py -o requirements-airflow-run.lock
 	$(BIN)/python -m jobs.dev.jars
 
 clean: ## Remove what the demo and the builds wrote (not .venv)

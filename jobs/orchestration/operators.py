@@ -1,5 +1,6 @@
 """The two tasks of a pipeline's DAG: run it in Spark's environment, then say which rows it committed."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from airflow.sdk.exceptions import (
 import jobs
 from jobs.orchestration.accounts import event_extra, held_reason
 from jobs.orchestration.spark_environment import NEWEST, SparkEnvironment, SparkEnvironmentError
+from jobs.pipeline import lifeline
 from jobs.pipeline.conf import Bundle
 from jobs.pipeline.errors import AlreadyRunningError, BatchHeldError, ConfError, StateMismatchError
 
@@ -36,6 +38,9 @@ class RunPipelineOperator(SparkSubmitOperator):
     task for good; all others, among them 4 and a killed driver, fail this try: a replay is harmless.
     """
 
+    template_fields = ()
+    """Conf is no template: Jinja in it could read connections, and put them into arguments."""
+
     def __init__(self, *, bundle: Bundle, pipeline: str, spark_conf: dict[str, str], **kwargs: Any) -> None:
         super().__init__(
             application=str(Path(jobs.__file__).parent / "run_pipeline.py"),
@@ -53,6 +58,7 @@ class RunPipelineOperator(SparkSubmitOperator):
         """Submit, and judge the exit code."""
         require_connection(self._conn_id)
         self._point_at(spark_environment(self.bundle))
+        self._tie_to_this_task()
         try:
             super().execute(context)
         except AirflowException as error:
@@ -68,6 +74,11 @@ class RunPipelineOperator(SparkSubmitOperator):
         if environment.jars:
             self.jars = ",".join(environment.jars)
             self.conf = {**(self.conf or {}), "spark.jars.packages": ""}
+
+    def _tie_to_this_task(self) -> None:
+        """A driver on this machine ends with this task process, and with the one that supervises it."""
+        if Connection.get(self._conn_id).extra_dejson.get("deploy-mode") != "cluster":
+            self.env_vars = {**(self.env_vars or {}), lifeline.VARIABLE: f"{os.getpid()},{os.getppid()}"}
 
     def _judge(self, error: AirflowException) -> int:
         process = self._hook._submit_sp if self._hook else None  # noqa: SLF001 - the provider hands it out in prose only

@@ -16,7 +16,7 @@ HEAVY = {"pyspark", "py4j", "pyarrow", "pandas", "numpy", "deltalake", "delta", 
 # a layer is named for what its modules know. Names are relative to jobs.pipeline.
 LAYERS = {
     "words": [
-        *["errors", "failpoints", "hints", "terminal", "yaml_text", "ddl", "storage", "columns", "record"],
+        *["errors", "failpoints", "hints", "lifeline", "terminal", "yaml_text", "ddl", "storage", "columns", "record"],
         *["quality.strftime", "quality.conditions", "sources.ranges"],
     ],
     "words made of words": ["cron", "failures", "fleet"],
@@ -78,6 +78,7 @@ LIGHT = [
     "pipeline.conf",
     "pipeline.entrypoint",
     "pipeline.fleet",
+    "pipeline.lifeline",
     "pipeline.model",
     "pipeline.quality.suite",
     "pipeline.quality.verdict",
