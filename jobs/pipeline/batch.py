@@ -23,7 +23,7 @@ from jobs.pipeline.delta import (
 )
 from jobs.pipeline.errors import AlreadyRunningError, ReconciliationError
 from jobs.pipeline.lease import Lease
-from jobs.pipeline.ledger import BatchRecord, Status
+from jobs.pipeline.ledger import BatchRecord, Status, rewind_app_id
 from jobs.pipeline.quality.gate import (
     Gate,
     annotate,
@@ -196,7 +196,10 @@ class SparkBatch:
     def record_held(self, verdict: Verdict) -> None:
         """Append the evidence, once for each set of rules that held this batch."""
         record = self._ledger_row(verdict, Status.HELD, "; ".join(verdict.held_because))
-        wanted = transaction(f"{self.prepared.query_id}:held:{self.prepared.fingerprint}", Step.LEDGER, self.batch_id)
+        # A batch whose plan was forgotten is another by the time that it is held again.
+        plan = self.prepared.ledger.last_version_of(rewind_app_id(self.prepared.query_id)) or 0
+        rules = f"{self.prepared.query_id}:held:{plan}:{self.prepared.fingerprint}"
+        wanted = transaction(rules, Step.LEDGER, self.batch_id)
         last = self.prepared.ledger.last_version_of(wanted.app_id)
         if last is None or last < self.batch_id:
             self.prepared.lease.check()

@@ -13,6 +13,7 @@ from pyspark.sql import SparkSession
 
 from jobs.pipeline.storage import exists, list_names, read_text
 
+_COMPACTED = ".compact"
 _COMPACT_EVERY = 10
 """Spark's default of spark.sql.streaming.fileSource.log.compactInterval."""
 
@@ -104,10 +105,21 @@ def find_unfinished_batch(spark: SparkSession | None, checkpoint: str) -> int | 
     return planned if planned > done else None
 
 
+def find_logs_beyond(spark: SparkSession | None, checkpoint: str, batch_id: int) -> list[str]:
+    """Names in the log of a file source of all entries behind those of a batch, or all for -1; newest first."""
+    end = _offsets(spark, checkpoint, batch_id)["logOffset"] if batch_id >= 0 else -1
+    numbers = {
+        name: int(name.removesuffix(_COMPACTED))
+        for name in list_names(spark, f"{checkpoint}/sources/0")
+        if name.removesuffix(_COMPACTED).isdigit()
+    }
+    return sorted((name for name in numbers if numbers[name] > end), key=numbers.__getitem__, reverse=True)
+
+
 def read_seen_files(spark: SparkSession | None, checkpoint: str) -> list[SeenFile]:
     """Files that a file source has taken so far, batch in flight included; empty before the first start."""
     names = list_names(spark, f"{checkpoint}/sources/0")
-    compacted = [int(name.removesuffix(".compact")) for name in names if name.endswith(".compact")]
+    compacted = [int(name.removesuffix(_COMPACTED)) for name in names if name.endswith(_COMPACTED)]
     newest = max(compacted, default=-1)
     logs = [name for name in names if name == f"{newest}.compact" or (name.isdigit() and int(name) > newest)]
     return [file for name in logs for file, _ in _entries(spark, f"{checkpoint}/sources/0/{name}")]

@@ -121,6 +121,12 @@ class ReplayDiffersError(StateMismatchError):
     code = "REPLAY_DIFFERS"
 
 
+class RewindRefusedError(StateMismatchError):
+    """The plan of a batch cannot be forgotten."""
+
+    code = "REWIND_REFUSED"
+
+
 class SourceChangedError(StateMismatchError):
     """The checkpoint counts through another source than conf names."""
 

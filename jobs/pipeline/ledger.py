@@ -66,6 +66,8 @@ class Status(StrEnum):
     """No batch: an operator has set the checkpoint aside."""
     RELEASED = "released"
     """No end: a person's decision on a held batch, which the next run carries out."""
+    REWOUND = "rewound"
+    """No end: an operator has had the plan of the batch forgotten, of which nothing was committed."""
     REPLAYED = "replayed"
     """A replay of quarantined rows; batch_id is its number."""
     MAINTAINED = "maintained"
@@ -149,6 +151,11 @@ def _check_rows(verdict: Verdict) -> list[dict[str, Any]]:
         }
         for result in verdict.results
     ]
+
+
+def rewind_app_id(query_id: str) -> str:
+    """Whose transactions say when plans of the query were forgotten, in milliseconds since 1970."""
+    return f"{query_id}:rewind"
 
 
 def operator_row(pipeline: str, status: Status, message: str, at: datetime) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from jobs.pipeline.model import Check, OnFailure, Pipeline, Scope
 from jobs.pipeline.terminal import printable
 
 _NAME_CHARACTERS = 100
-_OF_BATCHES = (Status.DONE, Status.HELD)
+_OF_BATCHES = (Status.DONE, Status.HELD, Status.REWOUND)
 
 
 class Decision(StrEnum):
@@ -124,7 +124,7 @@ def _require_held(rows: list[dict[str, Any]], batch_id: int) -> dict[str, Any]:
     of_batches = (row for row in reversed(rows) if row["status"] in _OF_BATCHES)
     last: dict[str, Any] | None = next(of_batches, None)
     if last is None or last["status"] != Status.HELD:
-        found = "it has no batch yet" if last is None else f"its newest batch, {last['batch_id']}, is done"
+        found = "it has no batch yet" if last is None else f"its newest batch, {last['batch_id']}, is {last['status']}"
         message = f"NOT_HELD: no batch of this pipeline is held: {found}. Nothing was recorded"
         raise StateMismatchError(message)
     if last["batch_id"] != batch_id:

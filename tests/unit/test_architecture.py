@@ -54,7 +54,7 @@ LAYERS = {
     "looks before the first batch": ["preflight"],
     "accounts of a run": ["progress", "runner"],
     "several runs": ["side_by_side"],
-    "accounts of no run": ["plan", "checkpoint_report", "replay", "maintenance"],
+    "accounts of no run": ["plan", "checkpoint_report", "rewind", "replay", "maintenance"],
 }
 
 # The fault harness, in the same way; names are relative to jobs.testing. It stands above the library and its entrypoints.
@@ -64,7 +64,7 @@ HARNESS = {
     "subject": ["reader", "bed", "plain_job"],
     "kills": ["matrix"],
     "a pipeline under kills": ["lane"],
-    "lanes and what they found": ["workshop", "tally"],
+    "lanes and their results": ["workshop", "tally"],
     "all of them": ["torture"],
 }
 

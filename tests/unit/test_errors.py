@@ -19,6 +19,7 @@ STABLE = {
     "TableForgetsError": ("TABLE_FORGETS", 6, False),
     "ReplayDiffersError": ("REPLAY_DIFFERS", 6, False),
     "RetentionTooShortError": ("RETENTION_TOO_SHORT", 6, False),
+    "RewindRefusedError": ("REWIND_REFUSED", 6, False),
     "SourceChangedError": ("SOURCE_CHANGED", 6, False),
     "FileChangedError": ("FILE_CHANGED", 6, False),
     "TopicRecreatedError": ("TOPIC_RECREATED", 6, False),

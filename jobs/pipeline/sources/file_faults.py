@@ -75,7 +75,8 @@ def require_files(spark: SparkSession, files: list[SeenFile], batch_id: int) -> 
     if gone:
         message = (
             f"FILE_VANISHED: batch {batch_id} was planned over {len(files)} files, of which these are gone: "
-            f"{', '.join(gone[:5])}{' …' if len(gone) > 5 else ''}. Put them back, and run again"  # noqa: PLR2004
+            f"{', '.join(gone[:5])}{' …' if len(gone) > 5 else ''}. Put them back, and run again. If they are lost: "  # noqa: PLR2004
+            f"esclusa checkpoint rewind NAME --to-batch {batch_id - 1}, as long as nothing of the batch is committed"
         )
         raise StateMismatchError(message)
 
