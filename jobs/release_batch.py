@@ -31,7 +31,7 @@ def main(bundle: Bundle, name: str, batch_id: int, decision: str | None) -> int:
         click.echo("one of --quarantine, --accept, --drop is needed", err=True)
         return 2
     pipeline = load_pipelines(bundle, [name])[0]
-    from jobs.pipeline.session import start_session  # noqa: PLC0415 - imports pyspark: not for --help
+    from jobs.pipeline.session import start_session, stop_session  # noqa: PLC0415 - imports pyspark: not for --help
     from jobs.pipeline.storage import local_path  # noqa: PLC0415
 
     if local_path(pipeline.ledger_path) is not None:
@@ -41,7 +41,7 @@ def main(bundle: Bundle, name: str, batch_id: int, decision: str | None) -> int:
     try:
         _release(spark, pipeline, batch_id, decision)
     finally:
-        spark.stop()
+        stop_session(spark)
     return 0
 
 

@@ -41,14 +41,14 @@ def main(  # noqa: PLR0913 - click passes each option
     """
     pipeline = load_pipelines(bundle, [name])[0]
     from jobs.pipeline.replay import Selection, replay  # noqa: PLC0415 - imports pyspark: not for --help
-    from jobs.pipeline.session import start_session  # noqa: PLC0415
+    from jobs.pipeline.session import start_session, stop_session  # noqa: PLC0415
 
     selection = Selection(check, since.replace(tzinfo=UTC) if since else None, where)
     spark = start_session(f"esclusa replay {name}", bundle_spark(bundle, [pipeline]))
     try:
         click.echo("\n".join(describe(name, replay(spark, pipeline, selection, is_dry=dry_run), is_dry=dry_run)))
     finally:
-        spark.stop()
+        stop_session(spark)
 
 
 def describe(name: str, report: "ReplayReport", *, is_dry: bool) -> list[str]:

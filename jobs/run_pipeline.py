@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 @click.command(name="run")
 @click.argument("names", nargs=-1, required=True, metavar="NAME…")
 @click.option("--reset-checkpoint", is_flag=True, help="First set the checkpoint aside: read the source anew.")
+@click.option("--accept-gap", is_flag=True, help="First accept as lost what retention has deleted unread.")
 @bundle_options
-def main(bundle: Bundle, names: tuple[str, ...], reset_checkpoint: bool) -> int:  # noqa: FBT001 - click passes it
+def main(bundle: Bundle, names: tuple[str, ...], *, reset_checkpoint: bool, accept_gap: bool) -> int:
     """Run pipelines of conf/pipelines/ until they have caught up, or until SIGTERM or Ctrl-C.
 
     Exit codes: 0 done; 1 unexpected; 2 conf; 3 held by the quality gate; 4 source or sink unavailable;
@@ -30,7 +31,7 @@ def main(bundle: Bundle, names: tuple[str, ...], reset_checkpoint: bool) -> int:
     """
     pipelines = load_pipelines(bundle, list(names))
     from jobs.pipeline.progress import open_progress  # noqa: PLC0415 - imports pyspark: not for --help
-    from jobs.pipeline.session import start_session  # noqa: PLC0415
+    from jobs.pipeline.session import start_session, stop_session  # noqa: PLC0415
 
     with open_progress() as progress:
         progress.note("starting Spark")
@@ -38,9 +39,11 @@ def main(bundle: Bundle, names: tuple[str, ...], reset_checkpoint: bool) -> int:
         try:
             if reset_checkpoint:
                 reset_all(spark, pipelines)
+            if accept_gap:
+                accept_gaps(spark, pipelines)
             return run_all(spark, pipelines, progress)
         finally:
-            spark.stop()
+            stop_session(spark)
 
 
 def bundle_spark(bundle: Bundle, pipelines: "list[Pipeline]") -> dict[str, str]:
@@ -56,6 +59,18 @@ def reset_all(spark: "SparkSession", pipelines: "list[Pipeline]") -> None:
 
     for pipeline in pipelines:
         click.echo(f"{pipeline.name}: {reset_checkpoint(spark, pipeline)}", err=True)
+
+
+def accept_gaps(spark: "SparkSession", pipelines: "list[Pipeline]") -> None:
+    """Accept as lost what the topics of these pipelines no longer hold, as their ledgers will say."""
+    from jobs.pipeline.failures import classify  # noqa: PLC0415
+    from jobs.pipeline.gap import accept_gap  # noqa: PLC0415
+
+    for pipeline in pipelines:
+        try:
+            click.echo(f"{pipeline.name}: {accept_gap(spark, pipeline)}", err=True)
+        except Exception as error:
+            raise classify(error) from error
 
 
 def run_all(spark: "SparkSession", pipelines: "list[Pipeline]", progress: "Progress") -> int:

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_deltalake
 from pyspark.sql import DataFrame, SparkSession
 
 from jobs.pipeline.errors import LeaseLostError
@@ -174,14 +174,30 @@ class SmallTable:
         self._table: DeltaTable | None = None
 
     def create(self) -> None:
-        """Create the table if there is none; idempotent."""
+        """Create the table if there is none, or add the columns that one of an earlier release lacks; idempotent."""
         if self._folder is not None:
-            with hold_new_table(self._folder):
-                DeltaTable.create(self._folder, self._schema, mode="ignore")
+            self._create_locally(self._folder)
         elif not exists(self._spark, f"{self._path}/_delta_log"):
             self._spark.createDataFrame(self._schema.empty_table()).write.format("delta").mode("ignore").save(
                 self._path
             )
+        elif self._missing_columns(_snapshot(self._spark, self._path).schema().fieldNames()):
+            empty = self._spark.createDataFrame(self._schema.empty_table())
+            empty.write.format("delta").mode("append").option("mergeSchema", "true").save(self._path)
+
+    def _create_locally(self, folder: str) -> None:
+        with hold_new_table(folder):
+            DeltaTable.create(folder, self._schema, mode="ignore")
+        if self._missing_columns(field.name for field in self._refreshed().schema().fields):
+            with hold_table_for_python(folder):
+                table = self._refreshed()
+                missing = self._missing_columns(field.name for field in table.schema().fields)
+                if missing:
+                    table.alter.add_columns(list(Schema.from_arrow(pa.schema(missing)).fields))
+
+    def _missing_columns(self, names: Iterable[str]) -> list[pa.Field]:
+        known = set(names)
+        return [field for field in self._schema if field.name not in known]
 
     def append(self, rows: list[dict[str, Any]], transaction: TransactionId) -> Commit:
         """Append rows (may be none); a transaction that is already there must not be passed again.

@@ -17,9 +17,9 @@ HEAVY = {"pyspark", "py4j", "pyarrow", "pandas", "numpy", "deltalake", "delta", 
 LAYERS = {
     "words": [
         *["errors", "failpoints", "hints", "terminal", "yaml_text", "ddl", "storage", "columns", "record"],
-        *["quality.strftime", "quality.conditions", "sources.ranges"],
+        *["quality.strftime", "quality.conditions", "sources.ranges", "offsets"],
     ],
-    "words made of words": ["cron", "failures"],
+    "words made of words": ["cron"],
     "the language": ["model"],
     "locks": ["file_lock"],
     "tools": [
@@ -36,18 +36,20 @@ LAYERS = {
         ],
         "quality.parameters",
     ],
+    "clients": ["sources.kafka_client"],
     "parts of a stage": [
         *["variables", "conf_messages", "sources.files", "sources.kafka", "sources.file_faults"],
         *["quality.suite", "quality.expectations", "quality.verdict"],
     ],
     "stages": ["conf", "sources.source", "transforms", "quality.binding", "quality.gate", "quarantine", "sinks"],
-    "protocol": ["commit", "ledger", "lag", "entrypoint"],
+    "accounts of the source": ["account", "lag"],
+    "protocol": ["commit", "ledger", "failures", "entrypoint"],
     "a pipeline compiled": ["stages"],
     "decisions": ["release", "replay_marks"],
     "accounts of a batch": ["summary", "status", "batch"],
     "a pipeline prepared": ["prepare"],
     "second looks at a batch": ["isolation", "attempts"],
-    "an operator's words": ["reset"],
+    "an operator's words": ["reset", "gap"],
     "looks before the first batch": ["preflight"],
     "accounts of a run": ["progress", "runner"],
     "accounts of no run": ["plan", "checkpoint_report", "replay"],
@@ -55,7 +57,7 @@ LAYERS = {
 
 # The fault harness, in the same way; names are relative to jobs.testing. It stands above the library and its entrypoints.
 HARNESS = {
-    "accounts": ["ids", "logs", "nemesis"],
+    "accounts": ["ids", "logs", "nemesis", "proxy"],
     "judgement": ["checker", "producers"],
     "subject": ["reader", "bed", "plain_job"],
     "kills": ["matrix"],

@@ -39,3 +39,18 @@ def test_transaction_that_another_run_commits_at_the_same_moment_is_refused_by_d
     assert isinstance(error, AlreadyRunningError)
     assert error.exit_code == 5
     assert DeltaTable(str(tmp_path / "t")).to_pyarrow_table().num_rows == 1
+
+
+def test_table_of_an_earlier_release_gets_the_columns_it_lacks_and_keeps_its_rows(tmp_path):
+    SmallTable(None, str(tmp_path / "t"), SCHEMA).create()
+    SmallTable(None, str(tmp_path / "t"), SCHEMA).append([{"id": 1}], TransactionId("q:ledger", 0))
+    wider = pa.schema([("new", pa.string()), ("id", pa.int64())])
+    table = SmallTable(None, str(tmp_path / "t"), wider)
+    table.create()
+    version = DeltaTable(str(tmp_path / "t")).version()
+    table.create()
+    assert DeltaTable(str(tmp_path / "t")).version() == version
+    assert table.last_version_of("q:ledger") == 0
+    table.append([{"id": 2, "new": "a"}], TransactionId("q:ledger", 1))
+    rows = DeltaTable(str(tmp_path / "t")).to_pyarrow_table().sort_by("id").to_pylist()
+    assert rows == [{"id": 1, "new": None}, {"id": 2, "new": "a"}]
