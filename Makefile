@@ -57,7 +57,7 @@ airflow: setup-airflow ## Start a local Airflow over the pipelines, with real fl
 airflow-stop: setup ## Stop that Airflow from elsewhere
 	@$(BIN)/esclusa airflow stop
 
-test: chromium setup ## Lint, types, and all tests
+test: chromium strace setup ## Lint, types, and all tests
 	@$(BIN)/esclusa setup --kafka
 	@$(MAKE) --no-print-directory lint
 	$(BIN)/python -m pytest
@@ -72,13 +72,16 @@ lint: setup-airflow ## Lint and types
 chromium:
 	@command -v chromium >/dev/null || { echo "no chromium found; on Debian: sudo apt-get install chromium" >&2; exit 4; }
 
+strace:
+	@command -v strace >/dev/null || { echo "no strace found; on Debian: sudo apt-get install strace" >&2; exit 4; }
+
 test-unit: setup ## Tests that need no JVM
 	$(BIN)/python -m pytest tests/unit
 
-test-spark: setup ## Tests in one Spark session
+test-spark: strace setup ## Tests in one Spark session
 	$(BIN)/python -m pytest tests/spark
 
-test-e2e: setup ## Tests of whole commands, a cluster, a broker
+test-e2e: strace setup ## Tests of whole commands, a cluster, a broker
 	@$(BIN)/esclusa setup --kafka
 	$(BIN)/python -m pytest tests/e2e
 
@@ -88,10 +91,9 @@ test-dags: setup-airflow ## Tests of the DAGs, in Airflow's environment
 test-airflow: chromium setup-airflow ## Tests under a real scheduler
 	$(BIN)/python -m pytest tests/airflow
 
-torture: setup ## Kill a pipeline at every point of a batch; SEED=1 KILLS=330
-	@command -v strace >/dev/null || { echo "no strace found; on Debian: sudo apt-get install strace" >&2; exit 4; }
+torture: strace setup ## Kill a pipeline at every point of a batch; SEED=1 KILLS=330 MINUTES=60
 	@$(BIN)/esclusa setup --kafka
-	$(BIN)/python -m jobs.testing.torture $(if $(SEED),--seed $(SEED)) $(if $(KILLS),--kills $(KILLS))
+	$(BIN)/python -m jobs.testing.torture $(if $(SEED),--seed $(SEED)) $(if $(KILLS),--kills $(KILLS)) $(if $(MINUTES),--minutes $(MINUTES))
 
 torture-airflow: setup-airflow ## Kill Airflow's processes around a pipeline at every point of a batch
 	ESCLUSA_TORTURE=1 $(BIN)/python -m pytest tests/airflow/test_faults.py

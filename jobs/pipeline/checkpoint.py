@@ -11,8 +11,10 @@ from urllib.parse import unquote
 
 from pyspark.sql import SparkSession
 
+from jobs.pipeline.offsets import Offsets
 from jobs.pipeline.storage import exists, list_names, read_text
 
+_COMPACTED = ".compact"
 _COMPACT_EVERY = 10
 """Spark's default of spark.sql.streaming.fileSource.log.compactInterval."""
 
@@ -91,6 +93,13 @@ def read_source_range(spark: SparkSession | None, checkpoint: str, batch_id: int
     return json.dumps({"from": start, "until": end})
 
 
+def read_position(spark: SparkSession | None, checkpoint: str, batch_id: int) -> Offsets:
+    """What is read of a Kafka source once a batch is done, -1 for before the first; empty before the first start."""
+    if batch_id >= 0:
+        return _offsets(spark, checkpoint, batch_id)
+    return _initial_offsets(spark, checkpoint) if exists(spark, f"{checkpoint}/sources/0/0") else {}
+
+
 def read_batch_files(spark: SparkSession | None, checkpoint: str, batch_id: int) -> list[SeenFile]:
     """Files of one of the last batches, in the order of the source's log; empty for other sources."""
     last = _offsets(spark, checkpoint, batch_id).get("logOffset", -1)
@@ -104,10 +113,21 @@ def find_unfinished_batch(spark: SparkSession | None, checkpoint: str) -> int | 
     return planned if planned > done else None
 
 
+def find_logs_beyond(spark: SparkSession | None, checkpoint: str, batch_id: int) -> list[str]:
+    """Names in the log of a file source of all entries behind those of a batch, or all for -1; newest first."""
+    end = _offsets(spark, checkpoint, batch_id)["logOffset"] if batch_id >= 0 else -1
+    numbers = {
+        name: int(name.removesuffix(_COMPACTED))
+        for name in list_names(spark, f"{checkpoint}/sources/0")
+        if name.removesuffix(_COMPACTED).isdigit()
+    }
+    return sorted((name for name in numbers if numbers[name] > end), key=numbers.__getitem__, reverse=True)
+
+
 def read_seen_files(spark: SparkSession | None, checkpoint: str) -> list[SeenFile]:
     """Files that a file source has taken so far, batch in flight included; empty before the first start."""
     names = list_names(spark, f"{checkpoint}/sources/0")
-    compacted = [int(name.removesuffix(".compact")) for name in names if name.endswith(".compact")]
+    compacted = [int(name.removesuffix(_COMPACTED)) for name in names if name.endswith(_COMPACTED)]
     newest = max(compacted, default=-1)
     logs = [name for name in names if name == f"{newest}.compact" or (name.isdigit() and int(name) > newest)]
     return [file for name in logs for file, _ in _entries(spark, f"{checkpoint}/sources/0/{name}")]
@@ -128,6 +148,12 @@ def _offsets(spark: SparkSession | None, checkpoint: str, batch_id: int) -> dict
     """Line 1 of an offset file is its version, line 2 metadata, line 3 the offsets of the one source."""
     lines = read_text(spark, f"{checkpoint}/offsets/{batch_id}").splitlines()
     return dict(json.loads(lines[2]))
+
+
+def _initial_offsets(spark: SparkSession | None, checkpoint: str) -> Offsets:
+    """Where a Kafka source began: a zero byte, a version, and the offsets behind it."""
+    text = read_text(spark, f"{checkpoint}/sources/0/0")
+    return dict(json.loads(text[text.index("{") :]))
 
 
 def _files(spark: SparkSession | None, checkpoint: str, log_offset: int) -> list[SeenFile]:

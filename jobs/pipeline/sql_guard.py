@@ -4,6 +4,7 @@ Conf authors are semi-trusted: no files, tables or catalogs, no JVM reflection, 
 """
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 from py4j.protocol import Py4JJavaError
@@ -26,6 +27,13 @@ STATEFUL_PLAN_NODES = {
     "Join": "it joins",
     "Union": "it unites",
 }
+_CHOICE = "it keeps some of several rows, and a replay may keep others"
+_TABLE = "it reads a table or files, which may hold other rows in a replay; a small lookup can stand in the code"
+UNREPEATABLE_NODES = {
+    **dict.fromkeys(["Deduplicate", "GlobalLimit", "LocalLimit", "Tail", "Offset", "Sample", "Window"], _CHOICE),
+    **dict.fromkeys(["LogicalRelation", "HiveTableRelation", "DataSourceV2Relation", "RelationV2"], _TABLE),
+}
+"""Of an analysed plan: what makes of the same rows other rows the next time. Python transforms can bring them in."""
 DENIED_FUNCTIONS = frozenset(
     "reflect java_method try_reflect version current_user session_user user current_catalog current_database "
     "current_schema input_file_name input_file_block_start input_file_block_length spark_partition_id".split()
@@ -66,7 +74,15 @@ def find_unrepeatable(df: DataFrame) -> str | None:
         return "it looks at the clock or the session, which differ in a replay; the batch's own time is :batch_time"
     if not plan.deterministic():
         return "it uses a function whose result a replay would change (rand, uuid, monotonically_increasing_id, …)"
-    return None
+    return next((UNREPEATABLE_NODES[name] for name in _node_names(plan) if name in UNREPEATABLE_NODES), None)
+
+
+def _node_names(plan: Any) -> Iterator[str]:
+    """Of a plan of Spark's, from the top down."""
+    yield str(plan.nodeName())
+    children = plan.children()
+    for index in range(children.size()):
+        yield from _node_names(children.apply(index))
 
 
 def _parse(spark: SparkSession, sql: str, method: str) -> list[dict[str, Any]]:

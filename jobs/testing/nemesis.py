@@ -23,7 +23,7 @@ FILE_SECONDS = 0.002
 LOOK_SECONDS = 0.1
 _COUNT_SECONDS = 0.5
 """How often a run's CPU time is read, which looks at every process of the machine."""
-LIMIT_SECONDS = 180
+LIMIT_SECONDS = 300
 """A run that takes longer counts as hung."""
 _RENAMES = "rename,renameat,renameat2,link,linkat"
 _SLOW_RENAMES = [

@@ -40,6 +40,7 @@ def run(api, bundle, signs, mute_broker):
     return run
 
 
+@pytest.mark.fault("I12")
 def test_no_secret_is_in_arguments_rendered_fields_xcoms_logs_or_the_database(api, airflow, bundle, canaries, run):
     task = f"/dags/secretive/dagRuns/{run}/taskInstances"
     said = {

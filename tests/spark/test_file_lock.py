@@ -136,15 +136,29 @@ class SecondDriver:
         return json.loads(self.process.stdout.readline())
 
 
-@pytest.fixture(scope="module")
-def second(spark):
+@contextlib.contextmanager
+def driver(spark, *prefix):
     options = {key: spark.conf.get(key) for key in ("spark.driver.extraJavaOptions", "spark.sql.shuffle.partitions")}
     options |= {"spark.master": "local[1]", "spark.databricks.delta.snapshotPartitions": "1"}
-    command = [sys.executable, "-c", SECOND_DRIVER, json.dumps(options)]
+    command = [*prefix, sys.executable, "-c", SECOND_DRIVER, json.dumps(options)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         yield SecondDriver(process, process.stdout.readline().strip())
         process.stdin.close()
         assert process.wait(60) == 0
+
+
+@pytest.fixture(scope="module")
+def second(spark):
+    with driver(spark) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def slow(spark):
+    """Each rename of this driver waits for a second: what Delta saw before it may not hold any more."""
+    delay = ["-e", "trace=rename", "-e", "inject=rename:delay_enter=1000000"]
+    with driver(spark, "strace", "-f", "--seccomp-bpf", "-qq", "-o", "/dev/null", *delay) as started:
+        yield started
 
 
 def versions_that_two_won(spark, second, folder, race, count):
@@ -154,18 +168,6 @@ def versions_that_two_won(spark, second, folder, race, count):
     theirs = second.result()
     assert set(mine) | set(theirs) == set(range(count))
     return sorted(set(mine) & set(theirs))
-
-
-@pytest.fixture
-def slow(second):
-    """Each rename of the second driver waits for a second: what Delta saw before it may not hold any more."""
-    options = ["-e", "trace=rename", "-e", "inject=rename:delay_enter=1000000"]
-    command = ["strace", "-f", *options, "-o", "/dev/null", "-p", second.jvm]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as tracer:
-        assert "attached" in tracer.stderr.readline()
-        yield second
-        tracer.terminate()
-        tracer.stderr.read()
 
 
 @pytest.mark.fault("T9")

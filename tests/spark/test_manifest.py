@@ -1,5 +1,7 @@
 """A batch that is committed in part is finished by the rules that began it, whatever became of conf meanwhile."""
 
+import sys
+
 import pytest
 
 from jobs.pipeline.errors import BatchHeldError, ConfError, EsclusaError, TransformChangedError
@@ -119,6 +121,43 @@ def test_python_transform_that_a_replay_would_see_otherwise_is_refused(bench):
     bench.define_files("csv", CSV, rest="transforms: [{python: random_column.add}]")
     with pytest.raises(ConfError, match="p.yml:2: transforms"):
         bench.run()
+
+
+@pytest.mark.fault("D3", "D4")
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("df.dropDuplicates(['id'])", "keeps some of several rows"),
+        ("df.limit(1)", "keeps some of several rows"),
+        ("df.sample(0.5, seed=1)", "keeps some of several rows"),
+        ("df.withColumn('n', F.row_number().over(Window.orderBy('id')))", "keeps some of several rows"),
+        ("df.join(df.sparkSession.read.format('delta').load('{lookup}'), 'id')", "reads a table or files"),
+        ("df.join(df.sparkSession.read.parquet('{lookup}'), 'id')", "reads a table or files"),
+    ],
+)
+def test_python_transform_that_depends_on_more_than_the_row_is_refused(bench, code, reason):
+    lookup = str(bench.folder / "lookup")
+    bench.spark.range(3).write.format("delta").save(lookup)
+    bench.spark.conf.set("spark.databricks.delta.formatCheck.enabled", "false")
+    body = f"    return {code.format(lookup=lookup)}\n"
+    bench.write("jobs/transforms/wide.py", f"from pyspark.sql import Window, functions as F\ndef widen(df):\n{body}")
+    sys.modules.pop("jobs.transforms.wide", None)
+    bench.define_files("csv", CSV, rest="transforms: [{python: wide.widen}]")
+    with pytest.raises(ConfError, match=reason):
+        bench.run()
+    bench.spark.conf.unset("spark.databricks.delta.formatCheck.enabled")
+
+
+def test_python_transform_may_bring_a_lookup_of_its_own(bench):
+    bench.write(
+        "jobs/transforms/named.py",
+        "def name(df):\n    names = df.sparkSession.createDataFrame([(1, 'one')], 'id INT, word STRING')\n"
+        "    return df.join(names, 'id', 'left')\n",
+    )
+    bench.define_files("csv", CSV, rest="transforms: [{python: named.name}]")
+    bench.write("landing/a.csv", "id,name\n1,a\n2,b\n")
+    bench.run()
+    assert sorted((row["id"], row["word"]) for row in bench.target()) == [(1, "one"), (2, None)]
 
 
 @pytest.mark.fault("D2")

@@ -4,7 +4,6 @@ import os
 import shutil
 
 import pytest
-from deltalake import DeltaTable
 
 from jobs.pipeline.errors import EsclusaError, StateMismatchError, TableRecreatedError
 from jobs.pipeline.failpoints import Point
@@ -83,7 +82,7 @@ def test_a_table_that_is_moved_away_under_a_query_gets_nothing_into_its_place(st
     do_once_at(point, move_away, monkeypatch)
     with pytest.raises(TableRecreatedError, match="/lake/p was deleted, moved or made anew while this run"):
         stream.run()
-    assert (DeltaTable(str(lake)).version() if is_new else lake.exists()) == 0
+    assert len(list(lake.glob("_delta_log/*.json"))) == is_new
     shutil.rmtree(lake, ignore_errors=True)
     shutil.move(aside, lake)
     stream.run()

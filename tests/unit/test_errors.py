@@ -19,10 +19,14 @@ STABLE = {
     "TableForgetsError": ("TABLE_FORGETS", 6, False),
     "ReplayDiffersError": ("REPLAY_DIFFERS", 6, False),
     "RetentionTooShortError": ("RETENTION_TOO_SHORT", 6, False),
+    "RewindRefusedError": ("REWIND_REFUSED", 6, False),
     "SourceChangedError": ("SOURCE_CHANGED", 6, False),
     "FileChangedError": ("FILE_CHANGED", 6, False),
     "TopicRecreatedError": ("TOPIC_RECREATED", 6, False),
+    "OffsetsLostError": ("OFFSETS_LOST", 6, False),
+    "OffsetsWentBackError": ("OFFSETS_WENT_BACK", 6, False),
     "ReconciliationError": ("ROWS_DO_NOT_ADD_UP", 1, False),
+    "SparkDiedError": ("SPARK_DIED", 1, False),
     "TransformError": ("TRANSFORM_FAILS", 1, False),
 }
 

@@ -16,7 +16,7 @@ from jobs.testing.tally import describe_cost, load_results, make_result, make_ta
 from jobs.testing.workshop import Workshop
 
 TABLES = Tables(Path("t"), Path("q"), Path("c"), Path("l"))
-ABSENT = {15, 16, 18}  # no schema changes, no maintenance; K18 is every point with Python only
+ABSENT = {15, 16, 18}  # no batch changes the schema, no run maintains tables; K18 is every point with Python only
 
 
 def steady_cases_in_a_row(**options):

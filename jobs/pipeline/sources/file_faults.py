@@ -17,7 +17,7 @@ from jobs.pipeline.storage import exists, local_path
 
 _CORRUPT = re.compile(
     r"EOFException|ZipException|stream CRC failure|incorrect (header|data) check|not a gzip|invalid (block|stored|code)"
-    r"|ZstdIOException|[Ss]nappy|[Ll]z4|[Bb][Zz]ip2|is not a Parquet file|org\.apache\.parquet\."
+    r"|ZstdIOException|[Ss]nappy|[Ll]z4|[Bb][Zz]ip2|is not a Parquet file|corrupted file: |org\.apache\.parquet\."
     r"|SchemaColumnConvertNotSupported|COLUMN_DATA_TYPE_MISMATCH|Malformed ORC|org\.apache\.orc\.|protobuf"
     r"|org\.apache\.avro\.|Not an Avro data file|TextParsingException|MALFORMED_CSV|HEADER_DIFFERS"
     r"|Relative path in absolute URI"
@@ -75,7 +75,8 @@ def require_files(spark: SparkSession, files: list[SeenFile], batch_id: int) -> 
     if gone:
         message = (
             f"FILE_VANISHED: batch {batch_id} was planned over {len(files)} files, of which these are gone: "
-            f"{', '.join(gone[:5])}{' …' if len(gone) > 5 else ''}. Put them back, and run again"  # noqa: PLR2004
+            f"{', '.join(gone[:5])}{' …' if len(gone) > 5 else ''}. Put them back, and run again. If they are lost: "  # noqa: PLR2004
+            f"esclusa checkpoint rewind NAME --to-batch {batch_id - 1}, as long as nothing of the batch is committed"
         )
         raise StateMismatchError(message)
 
