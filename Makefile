@@ -96,7 +96,7 @@ torture: strace setup ## Kill a pipeline at every point of a batch; SEED=1 KILLS
 	$(BIN)/python -m jobs.testing.torture $(if $(SEED),--seed $(SEED)) $(if $(KILLS),--kills $(KILLS)) $(if $(MINUTES),--minutes $(MINUTES))
 
 torture-airflow: setup-airflow ## Kill Airflow's processes around a pipeline at every point of a batch
-	ESCLUSA_TORTURE=1 $(BIN)/python -m pytest tests/airflow/test_faults.py
+	ESCLUSA_TORTURE=1 $(BIN)/python -m pytest tests/airflow/test_what_dies.py
 
 schedules: setup ## Try the order of writes over 100,000 crash schedules
 	ESCLUSA_SCHEDULES=100000 $(BIN)/python -m pytest tests/unit/test_commit_schedules.py

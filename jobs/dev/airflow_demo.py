@@ -2,9 +2,7 @@
 
 import contextlib
 import os
-import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console
@@ -12,6 +10,7 @@ from rich.console import Console
 from jobs.dev import flights
 from jobs.dev.airflow import USER, Airflow, Place, running_airflow
 from jobs.dev.airflow_api import wait_for
+from jobs.dev.processes import interrupted_by_sigterm
 from jobs.pipeline.conf import Bundle, load_pipelines
 from jobs.pipeline.errors import UnavailableError
 from jobs.pipeline.terminal import open_console
@@ -30,7 +29,7 @@ def run_demo(bundle: Bundle, port: int | None = None) -> None:
     console.print(f"landed {placed} files of flights" if placed else "all flights have landed")
     place = demo_place(bundle)
     console.print(f"starting Airflow in {place.home}", soft_wrap=True)
-    with contextlib.suppress(KeyboardInterrupt), _interrupted_by_sigterm(), running_airflow(place, port) as airflow:
+    with contextlib.suppress(KeyboardInterrupt), interrupted_by_sigterm(), running_airflow(place, port) as airflow:
         _unpause(airflow)
         _print_welcome(console, airflow)
         _watch(airflow, console)
@@ -46,25 +45,6 @@ def demo_place(bundle: Bundle) -> Place:
         database=os.environ.get(DATABASE),
         settings={"ESCLUSA_TARGET": bundle.target},
     )
-
-
-@contextlib.contextmanager
-def _interrupted_by_sigterm() -> Iterator[None]:
-    """SIGTERM and Ctrl-C are a KeyboardInterrupt, once: the end is on its way then."""
-
-    def interrupt(*_: object) -> None:
-        for number in before:
-            signal.signal(number, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in before:
-        signal.signal(number, interrupt)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _watch(airflow: Airflow, console: Console) -> None:

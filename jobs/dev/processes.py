@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 _POLL_SECONDS = 0.05
@@ -76,6 +76,25 @@ def end_sessions(sessions: Iterable[int], grace_seconds: float) -> None:
             for pid in left:
                 kill_process(pid)
         time.sleep(_POLL_SECONDS)
+
+
+@contextlib.contextmanager
+def interrupted_by_sigterm() -> Iterator[None]:
+    """SIGTERM and Ctrl-C raise KeyboardInterrupt in the body, once: the end is on its way then. Main thread only."""
+
+    def interrupt(*_: object) -> None:
+        for number in before:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def free_port() -> int:

@@ -18,6 +18,7 @@ from deltalake import DeltaTable
 
 from jobs.dev.airflow import Airflow, Place, running_airflow
 from jobs.dev.airflow_api import Api, wait_for
+from jobs.dev.processes import interrupted_by_sigterm
 from jobs.pipeline.session import class_archive, jars_folder
 from jobs.testing.bed import Bed, Trigger, file_source, make_bed
 
@@ -202,15 +203,15 @@ def airflow(bundle: Bundle) -> Iterator[Airflow]:
     settings = {
         "AIRFLOW_CONN_SPARK_DEFAULT": json.dumps(extra | {"extra": {"note": CANARIES["extra"]}}),
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "2",
-        "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "3",
-        "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "10",
-        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "15",
+        "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "5",
+        "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "30",  # less, and a busy scheduler takes itself for dead
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "40",
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
         "CANARY": CANARIES["variable"],
     }
     home = bundle.folder.with_name("airflow")
     place = Place(home, ROOT / ".venv-airflow", {"tests": bundle.folder / "dags"}, settings=settings)
-    with running_airflow(place) as running:
+    with interrupted_by_sigterm(), running_airflow(place) as running:
         yield running
 
 

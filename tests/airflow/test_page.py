@@ -1,6 +1,7 @@
 """What a person sees: pages of the user interface in a real browser, kept as pictures in build/screenshots."""
 
 import html
+import json
 import re
 import subprocess
 import threading
@@ -8,6 +9,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+
+from jobs.dev.airflow_api import wait_for
 
 PICTURES = Path(__file__).parents[2] / "build" / "screenshots"
 OPTIONS = [
@@ -70,3 +73,31 @@ def test_the_page_of_a_dag_shows_its_tasks_and_their_states(api, bundle, browse)
     text = browse(f"/dags/a/runs/{run}", "dag-run")
     for word in ("Rows that land", "publish", "Success"):
         assert word in text, text
+
+
+def test_the_page_of_a_held_batch_shows_what_a_person_decides_on(api, bundle, browse):
+    kwargs = {"column": "id", "max_value": 8}
+    small = {"type": "expect_column_values_to_be_between", "kwargs": kwargs}
+    small["meta"] = {"esclusa": {"name": "id_is_small", "on_failure": "expect_or_fail"}}
+    bundle.write("conf/suites/doubtful.json", json.dumps({"name": "doubtful", "expectations": [small]}))
+    bundle.pipeline("doubtful")
+    bundle.land("doubtful", 1, 99)
+    wait_for("its DAG", lambda: api.get("/dags/doubtful"))
+    api.unpause("doubtful")
+    run = api.trigger("doubtful")
+    api.await_task("doubtful", run, "held.decide", "awaiting_input")
+    text = browse(f"/dags/doubtful/runs/{run}/tasks/held.decide/required_actions", "held-batch")
+    for word in (
+        "what becomes of held batch 0?",
+        "id_is_small",
+        "1 of 2 rows",
+        '{"id": 99}',
+        "Release with quarantine",
+    ):
+        assert word in text, text
+    task = f"/dags/doubtful/dagRuns/{run}/taskInstances/held.decide/-1/hitlDetails"
+    api.patch(task, chosen_options=["Release with quarantine"])
+    api.await_run("doubtful", run, "success")
+    assert bundle.rows("doubtful") == [1]
+    text = browse(f"/dags/doubtful/runs/{run}", "released")
+    assert "Success" in text, text
