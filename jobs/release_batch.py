@@ -34,7 +34,7 @@ def main(bundle: Bundle, name: str, batch_id: int, decision: str | None, by: str
         return 2
     pipeline = load_pipelines(bundle, [name])[0]
     from jobs.pipeline.release import Answer, Decision  # noqa: PLC0415 - imports pyspark: not for --help
-    from jobs.pipeline.session import start_session  # noqa: PLC0415
+    from jobs.pipeline.session import start_session, stop_session  # noqa: PLC0415
     from jobs.pipeline.storage import local_path  # noqa: PLC0415
 
     answer = Answer(Decision(decision), by)
@@ -45,7 +45,7 @@ def main(bundle: Bundle, name: str, batch_id: int, decision: str | None, by: str
     try:
         _release(spark, pipeline, batch_id, answer)
     finally:
-        spark.stop()
+        stop_session(spark)
     return 0
 
 

@@ -64,6 +64,7 @@ def record_release(ledger: SmallTable, rows: list[dict[str, Any]], batch_id: int
     Raises StateMismatchError if this is not the batch that is held now, or if another decision was taken for it.
     """
     held = _require_held(rows, batch_id)
+    ledger.create()  # it is there, and may lack columns of this release
     wanted = release_transaction(held["query_id"], batch_id)
     if ledger.last_version_of(wanted.app_id) == batch_id:
         _require_same(find_release(rows, held["query_id"], batch_id), batch_id, answer.decision)

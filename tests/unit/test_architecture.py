@@ -18,9 +18,9 @@ LAYERS = {
     "words": [
         *["errors", "failpoints", "hints", "lifeline", "terminal", "yaml_text", "ddl", "storage", "columns", "record"],
         "durations",
-        *["quality.strftime", "quality.conditions", "sources.ranges"],
+        *["quality.strftime", "quality.conditions", "sources.ranges", "offsets"],
     ],
-    "words made of words": ["cron", "failures", "fleet"],
+    "words made of words": ["cron", "fleet"],
     "the language": ["model"],
     "locks": ["file_lock"],
     "tools": [
@@ -39,18 +39,20 @@ LAYERS = {
         "quality.parameters",
     ],
     "upkeep of a table": ["delta_upkeep"],
+    "clients": ["sources.kafka_client"],
     "parts of a stage": [
         *["variables", "conf_messages", "sources.files", "sources.kafka", "sources.file_faults"],
         *["quality.suite", "quality.expectations", "quality.verdict"],
     ],
     "stages": ["conf", "sources.source", "transforms", "quality.binding", "quality.gate", "quarantine", "sinks"],
-    "protocol": ["commit", "ledger", "lag", "entrypoint", "table_watch"],
+    "accounts of the source": ["account", "lag"],
+    "protocol": ["commit", "ledger", "failures", "entrypoint", "table_watch"],
     "a pipeline compiled": ["stages"],
     "decisions": ["release", "replay_marks"],
     "accounts of a batch": ["summary", "status", "batch"],
     "a pipeline prepared": ["prepare"],
     "second looks at a batch": ["isolation", "attempts"],
-    "an operator's words": ["reset"],
+    "an operator's words": ["reset", "gap"],
     "looks before the first batch": ["preflight"],
     "accounts of a run": ["progress", "runner"],
     "several runs": ["side_by_side"],
@@ -59,7 +61,7 @@ LAYERS = {
 
 # The fault harness, in the same way; names are relative to jobs.testing. It stands above the library and its entrypoints.
 HARNESS = {
-    "accounts": ["ids", "logs", "nemesis"],
+    "accounts": ["ids", "logs", "nemesis", "proxy"],
     "judgement": ["checker", "producers"],
     "subject": ["reader", "bed", "plain_job"],
     "kills": ["matrix"],

@@ -7,6 +7,7 @@ from deltalake import write_deltalake
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobs.pipeline.account import SourceFigures
 from jobs.pipeline.ledger import SCHEMA, BatchRecord, Status, read_ledger
 from jobs.pipeline.model import Check, OnFailure, Scope
 from jobs.pipeline.quality.verdict import CheckResult, SetApart, Verdict
@@ -46,6 +47,7 @@ def record(verdict=VERDICT, batch_id=0, started_at=START):
         started_at=started_at,
         finished_at=started_at + timedelta(seconds=1),
         source_range='{"files": []}',
+        source_figures=SourceFigures(100, None, None),
         lag=None,
         rows_written=verdict.rows_passed,
         verdict=verdict,
