@@ -8,6 +8,7 @@ from typing import Any
 
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import DAG, Context, Param, task
+from airflow.sdk.exceptions import AirflowFailException
 
 from jobs.orchestration.dag_parts import new_dag, spark_options
 from jobs.orchestration.submission import SubmitOperator
@@ -47,6 +48,8 @@ class ReplayOperator(SubmitOperator):
             code = self.submit(context, [*_arguments(context["params"]), *dry, f"--report={report}"])
             if code:
                 self.fail(code)
+            if not report.is_file():
+                raise AirflowFailException("the driver has left no report here; replays need deploy mode client")
             rows: dict[str, int] = json.loads(report.read_text(encoding="utf-8"))["rows"]
         self.log.info("%s: %s", context["params"]["pipeline"], rows)
         return rows

@@ -100,7 +100,8 @@ def count_vacuumable(spark: SparkSession, path: str, retention: timedelta) -> in
 def shorten_log(spark: SparkSession, path: str, retention: timedelta) -> int:
     """Checkpoint the log, and remove what is older and needed for no version of the last `retention`, in whole days.
 
-    Returns how many files of the log went. Commits nothing.
+    Returns how many files of the log went. Commits nothing. Delta takes versions away as far as a checkpoint before
+    which all are as old: the one that is written here serves the maintenance of later days.
     """
     log, snapshot, none = delta_log(spark, path), snapshot_of(spark, path), _jvm(spark).scala.Option.empty()
     before = set(list_names(spark, f"{path}/_delta_log"))
