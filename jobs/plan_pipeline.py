@@ -17,7 +17,7 @@ def main(bundle: Bundle, name: str, sample: int | None) -> None:
     """Show source, transforms, checks and sink of a pipeline, resolved; writes nothing."""
     pipeline = load_pipelines(bundle, [name])[0]
     from jobs.pipeline.plan import describe, judge_sample  # noqa: PLC0415 - imports pyspark: not for --help
-    from jobs.pipeline.session import start_session  # noqa: PLC0415
+    from jobs.pipeline.session import start_session, stop_session  # noqa: PLC0415
 
     spark = start_session(f"esclusa plan {name}", bundle_spark(bundle, [pipeline]))
     try:
@@ -25,7 +25,7 @@ def main(bundle: Bundle, name: str, sample: int | None) -> None:
         if sample:
             click.echo(judge_sample(spark, pipeline, sample))
     finally:
-        spark.stop()
+        stop_session(spark)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from jobs.pipeline.model import Pipeline
+    from jobs.pipeline.release import Answer
 
 
 @click.command(name="release")
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
 @click.option("--quarantine", "decision", flag_value="quarantine", help="Its failing rows go to the quarantine.")
 @click.option("--accept", "decision", flag_value="accept", help="Its failing rows go to the target.")
 @click.option("--drop", "decision", flag_value="drop", help="No row of it goes anywhere.")
+@click.option("--by", metavar="NAME", help="Who decided, where it is not you: stands in the ledger beside your name.")
 @bundle_options
-def main(bundle: Bundle, name: str, batch_id: int, decision: str | None) -> int:
+def main(bundle: Bundle, name: str, batch_id: int, decision: str | None, by: str | None) -> int:
     """Let a held batch through with the next run, once; the decision is recorded in the ledger.
 
     Refused, with exit code 6, for a batch that is not the one held now. Starts no Spark for a local ledger.
@@ -31,30 +33,32 @@ def main(bundle: Bundle, name: str, batch_id: int, decision: str | None) -> int:
         click.echo("one of --quarantine, --accept, --drop is needed", err=True)
         return 2
     pipeline = load_pipelines(bundle, [name])[0]
-    from jobs.pipeline.session import start_session  # noqa: PLC0415 - imports pyspark: not for --help
+    from jobs.pipeline.release import Answer, Decision  # noqa: PLC0415 - imports pyspark: not for --help
+    from jobs.pipeline.session import start_session, stop_session  # noqa: PLC0415
     from jobs.pipeline.storage import local_path  # noqa: PLC0415
 
+    answer = Answer(Decision(decision), by)
     if local_path(pipeline.ledger_path) is not None:
-        _release(None, pipeline, batch_id, decision)
+        _release(None, pipeline, batch_id, answer)
         return 0
     spark = start_session(f"esclusa release {name}", bundle_spark(bundle, [pipeline]))
     try:
-        _release(spark, pipeline, batch_id, decision)
+        _release(spark, pipeline, batch_id, answer)
     finally:
-        spark.stop()
+        stop_session(spark)
     return 0
 
 
-def _release(spark: "SparkSession | None", pipeline: "Pipeline", batch_id: int, decision: str) -> None:
+def _release(spark: "SparkSession | None", pipeline: "Pipeline", batch_id: int, answer: "Answer") -> None:
     from jobs.pipeline.delta import SmallTable  # noqa: PLC0415
     from jobs.pipeline.ledger import SCHEMA, read_ledger, read_ledger_anywhere  # noqa: PLC0415
-    from jobs.pipeline.release import Decision, record_release  # noqa: PLC0415
+    from jobs.pipeline.release import record_release  # noqa: PLC0415
 
     path = pipeline.ledger_path
     rows = read_ledger(path) if spark is None else read_ledger_anywhere(spark, path)
-    is_new = record_release(SmallTable(spark, path, SCHEMA), rows, batch_id, Decision(decision))
+    is_new = record_release(SmallTable(spark, path, SCHEMA), rows, batch_id, answer)
     click.echo(
-        f"batch {batch_id} of {pipeline.name}: {decision}{'' if is_new else ', as decided before'}; "
+        f"batch {batch_id} of {pipeline.name}: {answer.decision}{'' if is_new else ', as decided before'}; "
         f"carried out by the next run"
     )
 

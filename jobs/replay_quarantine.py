@@ -45,14 +45,14 @@ def main(  # noqa: PLR0913 - click passes each option
     """
     pipeline = load_pipelines(bundle, [name])[0]
     from jobs.pipeline.replay import Selection, replay  # noqa: PLC0415 - imports pyspark: not for --help
-    from jobs.pipeline.session import start_session  # noqa: PLC0415
+    from jobs.pipeline.session import start_session, stop_session  # noqa: PLC0415
 
     selection = Selection(check, since.replace(tzinfo=UTC) if since else None, where)
     spark = start_session(f"esclusa replay {name}", bundle_spark(bundle, [pipeline]))
     try:
         found = replay(spark, pipeline, selection, is_dry=dry_run)
     finally:
-        spark.stop()
+        stop_session(spark)
     click.echo("\n".join(describe(name, found, is_dry=dry_run)))
     if report is not None:
         report.write_text(json.dumps(as_sums(found)), encoding="utf-8")

@@ -1,6 +1,7 @@
 """Run pipelines: `esclusa run NAME…`, or `spark-submit jobs/run_pipeline.py NAME …`."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from jobs.pipeline.model import Pipeline
     from jobs.pipeline.progress import Progress
 
+    OperatorsAct = Callable[[SparkSession, list[Pipeline]], None]
+
 
 @click.command(name="run")
 @click.argument("names", nargs=-1, metavar="NAME…")
@@ -24,9 +27,16 @@ if TYPE_CHECKING:
     "--results", type=click.Path(path_type=Path), metavar="DIR", help="Write DIR/NAME.json when NAME has ended."
 )
 @click.option("--reset-checkpoint", is_flag=True, help="First set the checkpoint aside: read the source anew.")
+@click.option("--accept-gap", is_flag=True, help="First accept as lost what retention has deleted unread.")
 @bundle_options
-def main(
-    bundle: Bundle, names: tuple[str, ...], *, fleet: str | None, results: Path | None, reset_checkpoint: bool
+def main(  # noqa: PLR0913 - click passes each option
+    bundle: Bundle,
+    names: tuple[str, ...],
+    *,
+    fleet: str | None,
+    results: Path | None,
+    reset_checkpoint: bool,
+    accept_gap: bool,
 ) -> int:
     """Run pipelines of conf/pipelines/ until they have caught up, or until SIGTERM or Ctrl-C.
 
@@ -36,28 +46,31 @@ def main(
     if not names and fleet is None:
         click.echo("name a pipeline, or --fleet F", err=True)
         return ConfError.exit_code
+    first: list[OperatorsAct] = [
+        act for act, is_wanted in ((reset_all, reset_checkpoint), (accept_gaps, accept_gap)) if is_wanted
+    ]
     if fleet is None:
-        return _run(bundle, load_pipelines(bundle, list(names)), results, reset_checkpoint=reset_checkpoint)
+        return _run(bundle, load_pipelines(bundle, list(names)), results, first)
     pipelines, broken = load_fleet(bundle, fleet, names)
     tell_broken(broken, results)
-    code = _run(bundle, pipelines, results, reset_checkpoint=reset_checkpoint) if pipelines else 0
+    code = _run(bundle, pipelines, results, first) if pipelines else 0
     return ConfError.exit_code if broken else code
 
 
-def _run(bundle: Bundle, pipelines: "list[Pipeline]", results: Path | None, *, reset_checkpoint: bool) -> int:
+def _run(bundle: Bundle, pipelines: "list[Pipeline]", results: Path | None, first: "list[OperatorsAct]") -> int:
     from jobs.pipeline.progress import open_progress  # noqa: PLC0415 - imports pyspark: not for --help
-    from jobs.pipeline.session import start_session  # noqa: PLC0415
+    from jobs.pipeline.session import start_session, stop_session  # noqa: PLC0415
 
     with open_progress() as progress:
         progress.note("starting Spark")
         name = "esclusa " + " ".join(pipeline.name for pipeline in pipelines)
         spark = start_session(name, dict(bundle_spark(bundle, pipelines)))
         try:
-            if reset_checkpoint:
-                reset_all(spark, pipelines)
+            for act in first:
+                act(spark, pipelines)
             return run_all(spark, pipelines, progress, results)
         finally:
-            spark.stop()
+            stop_session(spark)
 
 
 def tell_broken(broken: dict[str, ConfError], results: Path | None) -> None:
@@ -83,6 +96,18 @@ def reset_all(spark: "SparkSession", pipelines: "list[Pipeline]") -> None:
 
     for pipeline in pipelines:
         click.echo(f"{pipeline.name}: {reset_checkpoint(spark, pipeline)}", err=True)
+
+
+def accept_gaps(spark: "SparkSession", pipelines: "list[Pipeline]") -> None:
+    """Accept as lost what the topics of these pipelines no longer hold, as their ledgers will say."""
+    from jobs.pipeline.failures import classify  # noqa: PLC0415
+    from jobs.pipeline.gap import accept_gap  # noqa: PLC0415
+
+    for pipeline in pipelines:
+        try:
+            click.echo(f"{pipeline.name}: {accept_gap(spark, pipeline)}", err=True)
+        except Exception as error:
+            raise classify(error) from error
 
 
 def run_all(spark: "SparkSession", pipelines: "list[Pipeline]", progress: "Progress", results: Path | None) -> int:

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,15 +39,18 @@ class Broker:
         return _is_kafka(self.pid) and _answers(self.port)
 
 
-def start_broker(folder: Path, port: int | None = None) -> Broker:
-    """Start a broker whose data lies in the folder, or return the one that runs there; waits until it answers."""
+def start_broker(folder: Path, port: int | None = None, settings: Mapping[str, object] | None = None) -> Broker:
+    """Start a broker whose data lies in the folder, or return the one that runs there; waits until it answers.
+
+    `settings` go over those of `server.properties` that it is given otherwise.
+    """
     running = find_broker(folder)
     if running is not None:
         return running
     install_kafka_jars()
     folder.mkdir(parents=True, exist_ok=True)
     port = port or free_port()
-    properties = _write_properties(folder, port, free_port())
+    properties = _write_properties(folder, port, free_port(), settings or {})
     if not (folder / "logs" / "meta.properties").exists():
         _java(["kafka.tools.StorageTool", "format", "-t", str(uuid.uuid4()), "-c", str(properties)]).wait()
     process = _java(["kafka.Kafka", str(properties)], log=folder / "broker.log")
@@ -103,7 +106,7 @@ def _java(arguments: list[str], log: Path | None = None) -> subprocess.Popen[byt
     return subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)  # noqa: S603
 
 
-def _write_properties(folder: Path, port: int, controller_port: int) -> Path:
+def _write_properties(folder: Path, port: int, controller_port: int, settings: Mapping[str, object]) -> Path:
     properties = {
         "process.roles": "broker,controller",
         "node.id": 1,
@@ -117,6 +120,7 @@ def _write_properties(folder: Path, port: int, controller_port: int) -> Path:
         "transaction.state.log.min.isr": 1,
         "num.partitions": 2,
         "group.initial.rebalance.delay.ms": 0,
+        **settings,
     }
     file = folder / "server.properties"
     file.write_text("".join(f"{key}={value}\n" for key, value in properties.items()))

@@ -21,7 +21,7 @@ MANIFEST = "MANIFEST.sha256"
 _TREES = {"dags": {".py"}, "conf": {".yml", ".json", ".ddl", ".conf"}, "jobs/transforms": {".py"}}
 """Folder -> endings of the files that are taken from it: no data, no caches, no stray files."""
 _FILES = {
-    "jobs/run_pipeline.py": "jobs/run_pipeline.py",
+    **{name: name for name in ("jobs/run_pipeline.py", "jobs/replay_quarantine.py", "jobs/maintain_tables.py")},
     "jobs/dev/jars.lock": "jars.lock",
     "requirements-run.lock": "requirements.lock",
     "requirements-airflow-run.lock": "requirements-airflow.lock",

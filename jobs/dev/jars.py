@@ -1,6 +1,7 @@
 """JVM jars without a build tool: resolved by the Ivy that PySpark brings, checked against pinned hashes."""
 
 import hashlib
+import json
 import re
 import shutil
 import subprocess
@@ -9,11 +10,28 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from pyspark.sql import SparkSession
+
+from jobs.pipeline.conf import Bundle, load_pipeline
 from jobs.pipeline.errors import EsclusaError, UnavailableError
+from jobs.pipeline.runner import PipelineRun
 from jobs.pipeline.session import PACKAGES, class_archive, jars_folder, start_session
 
 KAFKA_PACKAGES = ("org.apache.kafka:kafka_2.13:4.1.2",)
 LOCK_FILE = Path(__file__).with_name("jars.lock")
+_EXAMPLE = {
+    "conf/targets/local.yml": "state: ${root}/state",
+    "conf/pipelines/example.yml": """
+        source: {type: files, format: json, path: "${root}/landing", schema: example}
+        transforms: [{sql: "SELECT *, year(at) AS year FROM input WHERE id > 0"}]
+        sink: {type: delta, path: "${root}/lake/example"}
+        """,
+    "conf/schemas/example.ddl": "id INT, name STRING, at TIMESTAMP",
+    "conf/suites/example.json": json.dumps(
+        {"expectations": [{"type": "expect_column_values_to_not_be_null", "kwargs": {"column": "name"}}]}
+    ),
+    "landing/a.json": '{"id": 1, "name": "a", "at": "2026-01-01T00:00:00Z"}\n{"id": 2}\nbroken\n',
+}
 _VERSION = re.compile(r"-\d.*$")
 
 
@@ -39,20 +57,42 @@ def install_kafka_jars() -> bool:
 
 
 def install_class_archive() -> bool:
-    """Record the classes that a Delta append loads, for a faster start of the JVM; False if it was there."""
+    """Record the classes that a batch loads, for a faster start of the JVM; False if it was there."""
     archive = class_archive()
     if archive.is_file():
         return False
     with tempfile.TemporaryDirectory() as folder:
         spark = start_session("esclusa-setup", {"spark.driver.extraJavaOptions": f"-XX:ArchiveClassesAtExit={archive}"})
-        spark.range(3).write.format("delta").save(f"{folder}/table")
-        spark.read.format("delta").load(f"{folder}/table").count()
+        _run_example(spark, Path(folder))
+        _open_kafka(spark)
         spark.stop()
         gateway: Any = spark.sparkContext._gateway  # noqa: SLF001 - the archive is written when the JVM ends
         gateway.shutdown()
         gateway.proc.stdin.close()
         gateway.proc.wait()
     return True
+
+
+def _run_example(spark: SparkSession, folder: Path) -> None:
+    """A run of one batch: a good row, an unfit one, a malformed one."""
+    for name, content in _EXAMPLE.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(content, encoding="utf-8")
+    run = PipelineRun(spark, load_pipeline(Bundle(folder / "conf"), "example"), lambda _: None)
+    run.start()
+    run.wait()
+
+
+def _open_kafka(spark: SparkSession) -> None:
+    """Load Spark's source and Kafka's client; neither asks a broker before it reads."""
+    servers = "127.0.0.1:1"
+    spark.readStream.format("kafka").options(**{"kafka.bootstrap.servers": servers, "subscribe": "example"}).load()
+    jvm: Any = spark._jvm  # noqa: SLF001 - PySpark has no door to the client
+    settings = jvm.java.util.HashMap()
+    settings.put("bootstrap.servers", servers)
+    for kind in ("key", "value"):
+        settings.put(f"{kind}.deserializer", "org.apache.kafka.common.serialization.ByteArrayDeserializer")
+    jvm.org.apache.kafka.clients.consumer.KafkaConsumer(settings).close()
 
 
 def _pyspark_jars() -> Path:

@@ -35,13 +35,22 @@ def _behind(batches: Sequence[Batch], last: Mapping[str, Any] | None) -> Sequenc
     return batches[places[-1] + 1 :] if places else batches
 
 
+def held_batch(batches: Sequence[Batch]) -> Batch | None:
+    """The batch that waits for a decision; None if none is held, or if a decision on it was taken already."""
+    newest = next((batch for batch in reversed(batches) if batch["status"] not in _NOTES), None)
+    return newest if newest and newest["status"] == "held" else None
+
+
 def held_reason(batches: Sequence[Batch]) -> str:
     """Why the newest batch is held: its message, and the failing checks with their counts."""
-    batch = next((row for row in reversed(batches) if row["status"] not in _NOTES), None)
-    if batch is None or batch["status"] != "held":
+    batch = held_batch(batches)
+    if batch is None:
         return "the ledger names no held batch"
-    failing = [
-        f"{check['name']} ({check['unexpected_count']:,} rows)" for check in batch["checks"] if not check["success"]
-    ]
+    failing = [f"{check['name']} ({check['unexpected_count']:,} rows)" for check in failing_checks(batch)]
     checks = f"; failing checks: {', '.join(failing)}" if failing else ""
     return f"batch {batch['batch_id']} is held: {batch['message']}{checks}"
+
+
+def failing_checks(batch: Batch) -> Sequence[Mapping[str, Any]]:
+    """Checks of a batch that failed, as the ledger has them."""
+    return [check for check in batch["checks"] if not check["success"]]

@@ -3,26 +3,28 @@
 import os
 from collections.abc import Iterator
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
-from airflow.sdk import DAG, Asset, get_parsing_context
+from airflow.sdk import DAG, TaskGroup, get_parsing_context
 
+from jobs.orchestration.continuous import RunContinuouslyOperator
+from jobs.orchestration.dag_parts import RETRIES, new_dag, spark_options, start_when, target_table
+from jobs.orchestration.held_batch import AskAgainOperator, DecideOperator, ReleaseOperator
 from jobs.orchestration.operators import PublishOperator, RunPipelineOperator
 from jobs.pipeline.conf import Bundle, load_pipeline, pipeline_names
+from jobs.pipeline.durations import as_timedelta
 from jobs.pipeline.errors import ConfError
-from jobs.pipeline.model import After, Pipeline, Schedule
+from jobs.pipeline.model import Pipeline
 
 TARGET = "ESCLUSA_TARGET"
 """Environment variable of Airflow's processes: the target, a file of conf/targets/. By default `local`."""
 
-START = datetime(2026, 1, 1, tzinfo=UTC)
-RETRIES = {
-    "retries": 4,
-    "retry_delay": timedelta(minutes=1),
-    "retry_exponential_backoff": 2.0,
-    "max_retry_delay": timedelta(minutes=15),
-}
+EVENTS = ".events"
+"""Behind a continuous pipeline's name: the DAG that publishes its events. No pipeline can have such a name."""
+_EVENTS_EVERY = "*/5 * * * *"
+_LASTING_RETRIES = RETRIES | {"retries": 100}
+"""A run that lasts for months outlives more drivers, and waits for a source for a day."""
 
 
 def bundle_of(dag_file: str) -> Bundle:
@@ -31,51 +33,88 @@ def bundle_of(dag_file: str) -> Bundle:
 
 
 def build_dags(bundle: Bundle) -> Iterator[DAG]:
-    """A DAG for each available_now pipeline whose files are valid; only the one that is asked for, where one is.
+    """The DAGs of each pipeline whose files are valid; only those of the one that is asked for, where one is.
 
     Pipelines of a fleet have theirs together (fleet_dag.py).
     """
     only = get_parsing_context().dag_id
     for name in pipeline_names(bundle):
-        if only in {None, name}:
+        if only is None or only.removesuffix(EVENTS) == name:
             with suppress(ConfError):  # dags/check_conf.py reports it: an error here would hide all other DAGs
                 pipeline = load_pipeline(bundle, name)
-                if pipeline.spec.trigger.available_now and pipeline.spec.fleet is None:
-                    yield build_dag(bundle, pipeline)
+                if pipeline.spec.fleet is None:
+                    yield from _build_dags_of(bundle, pipeline)
 
 
-def build_dag(bundle: Bundle, pipeline: Pipeline) -> DAG:
-    """Run, then publish; at most one run at a time, and none for times that have passed."""
-    with DAG(
-        dag_id=pipeline.name,
-        description=pipeline.spec.description or None,
-        schedule=start_when(pipeline.spec.schedule),
-        start_date=START,
-        catchup=False,
-        max_active_runs=1,
-        default_args=RETRIES,
-        tags={"esclusa"},
-    ) as dag:
-        options = spark_options(pipeline.spark)
-        run = RunPipelineOperator(task_id="run", bundle=bundle, pipeline=pipeline.name, spark_conf=options)
-        table = target_table(pipeline.name)
-        publish = PublishOperator(task_id="publish", bundle=bundle, pipeline=pipeline.name, table=table)
-        run >> publish
+def _build_dags_of(bundle: Bundle, pipeline: Pipeline) -> Iterator[DAG]:
+    if pipeline.spec.trigger.available_now:
+        yield build_scheduled(bundle, pipeline)
+    else:
+        yield build_continuous(bundle, pipeline)
+        yield build_events(bundle, pipeline)
+
+
+def build_scheduled(bundle: Bundle, pipeline: Pipeline) -> DAG:
+    """Run, then publish, and ask about a held batch; at most one run at a time, and none for times that have passed."""
+    with new_dag(pipeline.name, pipeline.spec.description or None, start_when(pipeline.spec.schedule)) as dag:
+        run, _ = _run_and_publish(bundle, pipeline)
+        if pipeline.asks_when_held:
+            with _held_group():
+                release = _decide_and_release(bundle, pipeline, run)
+                again, _ = _run_and_publish(bundle, pipeline)
+                release >> again >> AskAgainOperator(task_id="ask_again", pipeline=pipeline.name)
     return dag
 
 
-def target_table(pipeline: str) -> Asset:
-    """The Delta table that a pipeline appends to; the same asset in every environment, wherever the table lies."""
-    return Asset(name=pipeline, uri=f"x-esclusa://{pipeline}", group="delta")
+def build_continuous(bundle: Bundle, pipeline: Pipeline) -> DAG:
+    """One run that lasts until it is stopped; what ends it starts the next one, but a failure, which pauses the DAG.
+
+    A decision on a held batch is carried out by that next run.
+    """
+    lasting: dict[str, Any] = {"default_args": _LASTING_RETRIES, "max_consecutive_failed_dag_runs": 1}
+    with new_dag(pipeline.name, pipeline.spec.description or None, "@continuous", **lasting) as dag:
+        run = RunContinuouslyOperator(task_id="run", **_run_options(bundle, pipeline))
+        if pipeline.asks_when_held:
+            with _held_group():
+                _decide_and_release(bundle, pipeline, run)
+    return dag
 
 
-def spark_options(options: dict[str, str]) -> dict[str, str]:
-    """A target's Spark options for spark-submit; the master is the connection's."""
-    return {key: value for key, value in options.items() if key != "spark.master"}
+def build_events(bundle: Bundle, pipeline: Pipeline) -> DAG:
+    """Publishes what a pipeline that does not end has committed: a task's own events would wait for its end."""
+    with new_dag(f"{pipeline.name}{EVENTS}", f"Events of {pipeline.name}", _EVENTS_EVERY) as dag:
+        _publish(bundle, pipeline)
+    return dag
 
 
-def start_when(schedule: Schedule | None) -> str | list[Asset] | None:
-    """A pipeline's schedule as Airflow has it."""
-    if isinstance(schedule, After):
-        return [target_table(name) for name in schedule.after]
-    return schedule.root if schedule else None
+def _run_options(bundle: Bundle, pipeline: Pipeline) -> dict[str, Any]:
+    return {
+        "bundle": bundle,
+        "pipeline": pipeline.name,
+        "spark_conf": spark_options(pipeline.spark),
+        "asks": pipeline.asks_when_held,
+    }
+
+
+def _run_and_publish(bundle: Bundle, pipeline: Pipeline) -> tuple[RunPipelineOperator, PublishOperator]:
+    run = RunPipelineOperator(task_id="run", **_run_options(bundle, pipeline))
+    publish = _publish(bundle, pipeline)
+    run >> publish
+    return run, publish
+
+
+def _publish(bundle: Bundle, pipeline: Pipeline) -> PublishOperator:
+    table = target_table(pipeline.name)
+    return PublishOperator(task_id="publish", bundle=bundle, pipeline=pipeline.name, table=table)
+
+
+def _held_group() -> TaskGroup:
+    return TaskGroup("held", tooltip="A held batch: a person decides what becomes of it. Skipped if there is none")
+
+
+def _decide_and_release(bundle: Bundle, pipeline: Pipeline, run: RunPipelineOperator) -> ReleaseOperator:
+    timeout = as_timedelta(pipeline.spec.decision_timeout)
+    decide = DecideOperator(task_id="decide", bundle=bundle, pipeline=pipeline.name, timeout=timeout)
+    release = ReleaseOperator(task_id="release", bundle=bundle, pipeline=pipeline.name)
+    run >> decide >> release
+    return release

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlparse
 from airflow.sdk import DAG, Context, get_parsing_context
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
-from jobs.orchestration.dag_factory import RETRIES, START, spark_options, start_when, target_table
+from jobs.orchestration.dag_parts import new_dag, spark_options, start_when, target_table
 from jobs.orchestration.operators import PublishOperator, held_message
 from jobs.orchestration.submission import VAIN, SubmitOperator
 from jobs.pipeline.conf import Bundle, load_fleet, load_target
@@ -120,16 +120,8 @@ def dag_id_of(fleet: str) -> str:
 def build_fleet_dag(bundle: Bundle, fleet: str, pipelines: list[Pipeline]) -> DAG:
     """Run all, then a task for each; at most one run at a time, and none for times that have passed."""
     names = [pipeline.name for pipeline in pipelines]
-    with DAG(
-        dag_id=dag_id_of(fleet),
-        description=f"{len(names)} pipelines in one Spark application",
-        schedule=start_when(pipelines[0].spec.schedule),
-        start_date=START,
-        catchup=False,
-        max_active_runs=1,
-        default_args=RETRIES,
-        tags={"esclusa"},
-    ) as dag:
+    description = f"{len(names)} pipelines in one Spark application"
+    with new_dag(dag_id_of(fleet), description, start_when(pipelines[0].spec.schedule)) as dag:
         run = RunFleetOperator(
             task_id=_RUN,
             bundle=bundle,

@@ -6,7 +6,7 @@ from contextlib import suppress
 from airflow.sdk import DAG, Context
 from airflow.sdk.exceptions import AirflowSkipException
 
-from jobs.orchestration.dag_factory import RETRIES, START, spark_options
+from jobs.orchestration.dag_parts import new_dag, spark_options
 from jobs.orchestration.submission import SubmitOperator
 from jobs.pipeline.conf import Bundle, load_pipeline, load_target, pipeline_names
 from jobs.pipeline.errors import AlreadyRunningError, ConfError
@@ -37,17 +37,11 @@ def build_maintenance_dag(bundle: Bundle) -> DAG | None:
     pipelines = list(_with_policy(bundle))
     if not pipelines:
         return None
-    with DAG(
-        dag_id=MAINTENANCE,
-        description="Joins small files, removes what the policies let go",
-        schedule=load_target(bundle).maintenance_schedule.root,
-        start_date=START,
-        catchup=False,
-        max_active_runs=1,
-        max_active_tasks=1,
-        default_args=RETRIES,
-        tags={"esclusa"},
-    ) as dag:
+    description, schedule = (
+        "Joins small files, removes what the policies let go",
+        load_target(bundle).maintenance_schedule,
+    )
+    with new_dag(MAINTENANCE, description, schedule.root, max_active_tasks=1) as dag:
         for pipeline in pipelines:
             options = spark_options(pipeline.spark)
             MaintainOperator(task_id=pipeline.name, bundle=bundle, pipeline=pipeline.name, spark_conf=options)

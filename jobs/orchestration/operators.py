@@ -1,96 +1,72 @@
 """The two tasks of a pipeline's DAG: run it in Spark's environment, then say which rows it committed."""
 
-import os
-from pathlib import Path
+from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
-from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
-from airflow.sdk import Asset, BaseOperator, Connection, Context
-from airflow.sdk.exceptions import (
-    AirflowException,
-    AirflowFailException,
-    AirflowNotFoundException,
-    AirflowSkipException,
-)
+from airflow.sdk import Asset, BaseOperator, Context
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-import jobs
 from jobs.orchestration.accounts import event_extra, held_reason
-from jobs.orchestration.spark_environment import NEWEST, SparkEnvironment, SparkEnvironmentError
-from jobs.pipeline import lifeline
+from jobs.orchestration.spark_environment import NEWEST, SparkEnvironmentError, environment_of
+from jobs.orchestration.submission import SubmitOperator
+from jobs.orchestration.triggers import WaitTrigger
 from jobs.pipeline.conf import Bundle
-from jobs.pipeline.errors import AlreadyRunningError, BatchHeldError, ConfError, StateMismatchError
+from jobs.pipeline.errors import AlreadyRunningError, BatchHeldError
 
-CONNECTION = "spark_default"
-_NEWEST_NOTES = 20
-"""Rows of the ledger among which the newest held batch stands, behind notes of maintenance and replays."""
-_REPEATING_IS_VAIN = {error.exit_code for error in (ConfError, BatchHeldError, StateMismatchError)}
+BUSY_WAITS = (timedelta(seconds=30), timedelta(minutes=1), timedelta(minutes=2))
+"""How long a task waits, without a slot, each time that another run holds the pipeline; a driver left behind ends."""
 
 
-def spark_environment(bundle: Bundle) -> SparkEnvironment:
-    """Spark's environment of a bundle: `.venv` beside its conf/."""
-    return SparkEnvironment(bundle.root / ".venv")
-
-
-class RunPipelineOperator(SparkSubmitOperator):
+class RunPipelineOperator(SubmitOperator):
     """Submits one pipeline and waits for it; the exit code decides what Airflow does.
 
-    Returns 0 (caught up) or 5 (another run holds the pipeline; this one did nothing). Exit codes 2, 3 and 6 fail the
-    task for good; all others, among them 4 and a killed driver, fail this try: a replay is harmless.
+    Returns 0 (caught up), 5 (another run holds the pipeline, after waiting for it; this one did nothing) or, if the
+    pipeline asks a person, 3 (a batch is held). Exit codes 2, 6 and else 3 fail the task for good; all others, among
+    them 4 and a killed driver, fail this try: a replay is harmless.
     """
 
-    template_fields = ()
-    """Conf is no template: Jinja in it could read connections, and put them into arguments."""
-
-    def __init__(self, *, bundle: Bundle, pipeline: str, spark_conf: dict[str, str], **kwargs: Any) -> None:
+    def __init__(self, *, bundle: Bundle, pipeline: str, spark_conf: dict[str, str], asks: bool, **kwargs: Any) -> None:
         super().__init__(
-            application=str(Path(jobs.__file__).parent / "run_pipeline.py"),
-            application_args=[pipeline, "--conf", str(bundle.conf), "--target", bundle.target],
-            properties_file=str(bundle.conf / "spark-defaults.conf"),
-            conf=spark_conf,
-            conn_id=CONNECTION,
-            name=f"esclusa {pipeline}",
-            **kwargs,
+            bundle=bundle, entrypoint="run_pipeline", spark_conf=spark_conf, name=f"esclusa {pipeline}", **kwargs
         )
-        self.bundle = bundle
         self.pipeline = pipeline
+        self.asks = asks
+        self.busy_waits: Sequence[timedelta] = BUSY_WAITS
 
     def execute(self, context: Context) -> int:  # type: ignore[override] # Airflow stores what any task returns
         """Submit, and judge the exit code."""
-        require_connection(self._conn_id)
-        self._point_at(spark_environment(self.bundle))
-        self._tie_to_this_task()
-        try:
-            super().execute(context)
-        except AirflowException as error:
-            return self._judge(error)
+        return self.submit_again(context, event=0)
+
+    def submit_again(self, context: Context, event: int) -> int:
+        """Submit once more, after so many waits for another run; a task that waits is deferred."""
+        return self.judge(self.submit(context, [self.pipeline]), event)
+
+    def judge(self, code: int | None, waited: int) -> int:
+        """What an exit code makes of the task."""
+        if code == AlreadyRunningError.exit_code:
+            return self._wait_for_the_other(waited)
+        if code == BatchHeldError.exit_code:
+            return self._answer_held()
+        if code != 0:
+            self.fail(code)
         return 0
 
-    def _point_at(self, environment: SparkEnvironment) -> None:
-        try:
-            self._spark_binary = str(environment.spark_submit)
-        except SparkEnvironmentError as error:
-            raise AirflowFailException(str(error)) from error
-        self.env_vars = environment.variables
-        if environment.jars:
-            self.jars = ",".join(environment.jars)
-            self.conf = {**(self.conf or {}), "spark.jars.packages": ""}
+    def _wait_for_the_other(self, waited: int) -> int:
+        if waited < len(self.busy_waits):
+            wait = self.busy_waits[waited]
+            self.log.info("%s: another run holds the pipeline; waiting %s for it", self.pipeline, wait)
+            trigger = WaitTrigger(wait.total_seconds(), waited + 1)
+            self.defer(trigger=trigger, method_name=self.submit_again.__name__)
+        self.log.info("%s: another run holds the pipeline; this one did nothing", self.pipeline)
+        return AlreadyRunningError.exit_code
 
-    def _tie_to_this_task(self) -> None:
-        """A driver on this machine ends with this task process, and with the one that supervises it."""
-        if Connection.get(self._conn_id).extra_dejson.get("deploy-mode") != "cluster":
-            self.env_vars = {**(self.env_vars or {}), lifeline.VARIABLE: f"{os.getpid()},{os.getppid()}"}
-
-    def _judge(self, error: AirflowException) -> int:
-        process = self._hook._submit_sp if self._hook else None  # noqa: SLF001 - the provider hands it out in prose only
-        code = process.returncode if process else None
-        if code == AlreadyRunningError.exit_code:
-            self.log.info("%s: another run holds the pipeline; this one did nothing", self.pipeline)
-            return AlreadyRunningError.exit_code
-        if code == BatchHeldError.exit_code:
-            raise AirflowFailException(held_message(self.bundle, self.pipeline)) from error
-        if code in _REPEATING_IS_VAIN:
-            raise AirflowFailException(str(error)) from error
-        raise error
+    def _answer_held(self) -> int:
+        reason = held_message(self.bundle, self.pipeline)
+        if not self.asks:
+            raise AirflowFailException(reason) from self.failure
+        self.log.warning("%s", reason)
+        return BatchHeldError.exit_code
 
 
 class PublishOperator(BaseOperator):
@@ -104,9 +80,9 @@ class PublishOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Return the event's extra: rows, quarantined, target_version, query_id, batch_ids."""
-        [run] = self.upstream_task_ids
-        if context["ti"].xcom_pull(task_ids=run) == AlreadyRunningError.exit_code:
-            raise AirflowSkipException("another run holds the pipeline, and says itself what it commits")
+        for run in self.upstream_task_ids:
+            if context["ti"].xcom_pull(task_ids=run) == AlreadyRunningError.exit_code:
+                raise AirflowSkipException("another run holds the pipeline, and says itself what it commits")
         return self.publish(context)
 
     def publish(self, context: Context) -> dict[str, Any]:
@@ -115,7 +91,7 @@ class PublishOperator(BaseOperator):
         last = next(
             (event.extra for event in newest_first if "batch_ids" in (event.extra or {})), None
         )  # not a person's
-        extra = event_extra(_read_ledger(self.bundle, self.pipeline), last)
+        extra = event_extra(environment_of(self.bundle).read_ledger(self.bundle, self.pipeline), last)
         if extra is None:
             raise AirflowSkipException("no rows were committed since the last event")
         context["outlet_events"][self.table].extra = extra
@@ -125,22 +101,7 @@ class PublishOperator(BaseOperator):
 def held_message(bundle: Bundle, pipeline: str) -> str:
     """Which batch is held and why, as the ledger has it."""
     try:
-        reason = held_reason(_read_ledger(bundle, pipeline, newest=_NEWEST_NOTES))
+        reason = held_reason(environment_of(bundle).read_ledger(bundle, pipeline))
     except SparkEnvironmentError as error:
         reason = f"a batch is held; the ledger cannot be read: {error}"
     return f"{BatchHeldError.code}: {pipeline}: {reason}"
-
-
-def require_connection(name: str) -> None:
-    """The provider alone would submit to YARN without a word."""
-    try:
-        master = Connection.get(name).host
-    except AirflowNotFoundException:
-        master = None
-    if not master:
-        message = f"connection {name} is missing or names no host; add one of type spark, its host the Spark master"
-        raise AirflowFailException(message)
-
-
-def _read_ledger(bundle: Bundle, pipeline: str, **options: int) -> list[dict[str, Any]]:
-    return spark_environment(bundle).read_ledger(bundle.conf, bundle.target, pipeline, **options)

@@ -9,7 +9,7 @@ from typing import Any
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import DAG, Context, Param, task
 
-from jobs.orchestration.dag_factory import RETRIES, START, spark_options
+from jobs.orchestration.dag_parts import new_dag, spark_options
 from jobs.orchestration.submission import SubmitOperator
 from jobs.pipeline.conf import Bundle, load_target, pipeline_names
 from jobs.pipeline.errors import ConfError
@@ -22,7 +22,9 @@ _BODY = """\
 {% set found = ti.xcom_pull(task_ids='dry_run') %}
 Of {{ found.values() | sum }} rows in the quarantine of `{{ params.pipeline }}` that were selected, today's rules would
 write {{ found.written }} to the target, drop {{ found.dropped }}, and leave {{ found.quarantined }} where they are.
-The log of `dry_run` has the counts of each check.
+The log of `dry_run` has the counts of each check. Selected were:
+
+    {{ {"check": params.check, "since": params.since, "where": params.where} | tojson }}
 """
 
 
@@ -64,16 +66,8 @@ def build_replay_dag(bundle: Bundle) -> DAG | None:
         submit: dict[str, Any] = {"bundle": bundle, "spark_conf": spark_options(load_target(bundle).spark)}
     except ConfError:
         return None
-    with DAG(
-        dag_id=REPLAY,
-        description="Sends quarantined rows of a pipeline through today's rules",
-        schedule=None,
-        start_date=START,
-        max_active_runs=1,
-        default_args=RETRIES,
-        params=_params(pipeline_names(bundle)),
-        tags={"esclusa"},
-    ) as dag:
+    description = "Sends quarantined rows of a pipeline through today's rules"
+    with new_dag(REPLAY, description, None, params=_params(pipeline_names(bundle))) as dag:
         dry_run = ReplayOperator(task_id="dry_run", is_dry=True, **submit)
         approve = ApprovalOperator(
             task_id="approve",

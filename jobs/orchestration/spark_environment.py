@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jobs.pipeline.conf import Bundle
+
 NEWEST = 1000
 """Rows of the ledger, and events, that are looked at: far more than the batches between two events."""
 
@@ -44,14 +46,23 @@ class SparkEnvironment:
         """JVM jars that `esclusa setup` put here; empty: spark-submit fetches what spark.jars.packages names."""
         return [str(path) for path in sorted(self.folder.glob("share/esclusa/jars/*.jar"))]
 
-    def read_ledger(self, conf: Path, target: str, pipeline: str, newest: int = NEWEST) -> list[dict[str, Any]]:
+    def read_ledger(self, bundle: Bundle, pipeline: str, newest: int = NEWEST) -> list[dict[str, Any]]:
         """The newest batches of a pipeline, oldest first, by `esclusa status`. Starts no Spark."""
-        options = ["--conf", str(conf), "--target", target, "--json", "--last", str(newest)]
-        command = [str(self.folder / "bin" / "esclusa"), "status", pipeline, *options]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - no shell
-        except OSError as error:
-            raise SparkEnvironmentError(f"{command[0]} cannot be started: {error}") from error
+        done = self.run_esclusa(bundle, ["status", pipeline, "--json", "--last", str(newest)])
         if done.returncode:
             raise SparkEnvironmentError(f"esclusa status ended with {done.returncode}: {done.stderr.strip()}")
         return [json.loads(line) for line in done.stdout.splitlines()]
+
+    def run_esclusa(self, bundle: Bundle, arguments: list[str]) -> subprocess.CompletedProcess[str]:
+        """Run a command of `esclusa` over the bundle, without a shell, to its end, whatever its exit code."""
+        options = ["--conf", str(bundle.conf), "--target", bundle.target]
+        command = [str(self.folder / "bin" / "esclusa"), *arguments, *options]
+        try:
+            return subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - no shell
+        except OSError as error:
+            raise SparkEnvironmentError(f"{command[0]} cannot be started: {error}") from error
+
+
+def environment_of(bundle: Bundle) -> SparkEnvironment:
+    """Spark's environment of a bundle: `.venv` beside its conf/."""
+    return SparkEnvironment(bundle.root / ".venv")

@@ -11,6 +11,7 @@ from typing import Any
 from pyspark.sql import DataFrame, Observation
 from pyspark.sql import functions as F
 
+from jobs.pipeline.account import SourceAccount, SourceFigures
 from jobs.pipeline.commit import Step, transaction
 from jobs.pipeline.delta import (
     Commit,
@@ -104,11 +105,14 @@ class SparkBatch:
     batch_id: int
     source_range: str
     lag: int | None
+    account: SourceAccount | None = None
+    """What the source says of the batch; None for rows that are not the source's any more."""
     is_first: bool = True
     """Of its run: only then can another run, which lost its lease, have committed this very batch meanwhile."""
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     finished: BatchRecord | None = None
     """The ledger's row, once it is written."""
+    _figures: SourceFigures = field(default_factory=SourceFigures)
     _staged: StagedAppend | None = None
     _target: Commit | None = None
     _quarantine: Commit | None = None
@@ -129,6 +133,7 @@ class SparkBatch:
             verdict = stages.gate.judge(frames.source.get, frames.gated.get)
         if self.is_first:
             self._refuse_if_committed_meanwhile()
+        self._settle(verdict)
         self._reconcile("staged for the target", self._staged, verdict.rows_passed)
         return verdict
 
@@ -151,6 +156,7 @@ class SparkBatch:
         stages = self.prepared.stages
         with self._timed("inspect"):
             verdict = inspect_frames(build_frames(self.unparsed, stages), stages.gate)
+        self._settle(verdict)
         self._target = self._find(stages.pipeline.spec.sink.path, Step.TARGET)
         self._reconcile("in the target", self._target, verdict.rows_passed)
         return verdict
@@ -218,6 +224,11 @@ class SparkBatch:
             message = f"batch {self.batch_id} does not add up: {have.rows:,} rows {where}, {want:,} expected"
             raise ReconciliationError(message)
 
+    def _settle(self, verdict: Verdict) -> None:
+        """Raises ReconciliationError where the source has another number of rows than were read."""
+        if self.account:
+            self._figures = self.account.settle(verdict.rows_read)
+
     def _envelope(self) -> dict[str, Any]:
         return {
             "pipeline": self.prepared.stages.pipeline.name,
@@ -240,6 +251,7 @@ class SparkBatch:
             started_at=self.started_at,
             finished_at=finished_at,
             source_range=self.source_range,
+            source_figures=self._figures,
             lag=self.lag,
             rows_written=verdict.rows_passed if status is Status.DONE else 0,
             verdict=verdict,

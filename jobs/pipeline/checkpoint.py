@@ -11,6 +11,7 @@ from urllib.parse import unquote
 
 from pyspark.sql import SparkSession
 
+from jobs.pipeline.offsets import Offsets
 from jobs.pipeline.storage import exists, list_names, read_text
 
 _COMPACTED = ".compact"
@@ -92,6 +93,13 @@ def read_source_range(spark: SparkSession | None, checkpoint: str, batch_id: int
     return json.dumps({"from": start, "until": end})
 
 
+def read_position(spark: SparkSession | None, checkpoint: str, batch_id: int) -> Offsets:
+    """What is read of a Kafka source once a batch is done, -1 for before the first; empty before the first start."""
+    if batch_id >= 0:
+        return _offsets(spark, checkpoint, batch_id)
+    return _initial_offsets(spark, checkpoint) if exists(spark, f"{checkpoint}/sources/0/0") else {}
+
+
 def read_batch_files(spark: SparkSession | None, checkpoint: str, batch_id: int) -> list[SeenFile]:
     """Files of one of the last batches, in the order of the source's log; empty for other sources."""
     last = _offsets(spark, checkpoint, batch_id).get("logOffset", -1)
@@ -140,6 +148,12 @@ def _offsets(spark: SparkSession | None, checkpoint: str, batch_id: int) -> dict
     """Line 1 of an offset file is its version, line 2 metadata, line 3 the offsets of the one source."""
     lines = read_text(spark, f"{checkpoint}/offsets/{batch_id}").splitlines()
     return dict(json.loads(lines[2]))
+
+
+def _initial_offsets(spark: SparkSession | None, checkpoint: str) -> Offsets:
+    """Where a Kafka source began: a zero byte, a version, and the offsets behind it."""
+    text = read_text(spark, f"{checkpoint}/sources/0/0")
+    return dict(json.loads(text[text.index("{") :]))
 
 
 def _files(spark: SparkSession | None, checkpoint: str, log_offset: int) -> list[SeenFile]:

@@ -15,7 +15,7 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, DataFrameWriter, SparkSession
 
 from jobs.pipeline.errors import LeaseLostError, UnavailableError
 from jobs.pipeline.file_lock import hold_new_table, hold_table_for_python, hold_table_for_spark
@@ -207,29 +207,34 @@ class SmallTable:
         self._table: DeltaTable | None = None
 
     def create(self) -> None:
-        """Create the table if there is none; idempotent."""
+        """Create the table if there is none; one of an earlier release gets the columns that it lacks, a local one
+        with its next row. Idempotent.
+        """
         if self._folder is not None:
             with hold_new_table(self._folder):
                 DeltaTable.create(self._folder, self._schema, mode="ignore")
         elif not exists(self._spark, f"{self._path}/_delta_log"):
-            self._spark.createDataFrame(self._schema.empty_table()).write.format("delta").mode("ignore").save(
-                self._path
-            )
+            self._empty_write().mode("ignore").save(self._path)
+        elif not set(self._schema.names) <= set(snapshot_of(self._spark, self._path).schema().fieldNames()):
+            self._empty_write().mode("append").option("mergeSchema", "true").save(self._path)
+
+    def _empty_write(self) -> DataFrameWriter:
+        return self._spark.createDataFrame(self._schema.empty_table()).write.format("delta")
 
     def append(self, rows: list[dict[str, Any]], transaction: TransactionId) -> Commit:
         """Append rows (may be none); a transaction that is already there must not be passed again.
 
         LeaseLostError, having written nothing, if delta-rs finds it there: then another run has made it meanwhile.
+        A local table that an earlier version made gets the columns that it lacks.
         """
         table = pa.Table.from_pylist(rows, schema=self._schema)
         if self._folder is None:
             return stage_append(self._spark.createDataFrame(table), self._path, transaction).commit()
-        delta_table = self._refreshed()
         properties = CommitProperties(app_transactions=[Transaction(transaction.app_id, transaction.version)])
         with hold_table_for_python(self._folder):
             delta_table = self._refreshed()
             self._refuse_done(delta_table, transaction)
-            write_deltalake(delta_table, table, mode="append", commit_properties=properties)
+            write_deltalake(delta_table, table, mode="append", schema_mode="merge", commit_properties=properties)
         return Commit(delta_table.version(), len(rows))
 
     def _refuse_done(self, table: DeltaTable, transaction: TransactionId) -> None:

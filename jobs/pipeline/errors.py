@@ -145,6 +145,18 @@ class TopicRecreatedError(StateMismatchError):
     code = "TOPIC_RECREATED"
 
 
+class OffsetsLostError(StateMismatchError):
+    """Retention has deleted offsets that the pipeline has not read."""
+
+    code = "OFFSETS_LOST"
+
+
+class OffsetsWentBackError(StateMismatchError):
+    """A topic ends before what was read of it: the broker lost a part of its log."""
+
+    code = "OFFSETS_WENT_BACK"
+
+
 class ReconciliationError(EsclusaError):
     """Rows read are not rows written + quarantined + dropped: the batch fails and is replayed."""
 
@@ -156,6 +168,13 @@ class TransformError(EsclusaError):
     """Too many rows of a batch cannot be computed: the fault is in a transform or check, not in the rows."""
 
     code = "TRANSFORM_FAILS"
+    exit_code = 1
+
+
+class SparkDiedError(EsclusaError):
+    """The driver's JVM is gone while Python goes on; whatever a call to it says, that is the cause."""
+
+    code = "SPARK_DIED"
     exit_code = 1
 
 

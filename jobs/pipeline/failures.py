@@ -1,6 +1,15 @@
 """What ended a run -> the error whose code and exit code tell an operator what to do."""
 
-from jobs.pipeline.errors import AlreadyRunningError, EsclusaError, StateMismatchError, UnavailableError, root_cause
+from jobs.pipeline.errors import (
+    AlreadyRunningError,
+    EsclusaError,
+    SparkDiedError,
+    StateMismatchError,
+    UnavailableError,
+    full_text,
+    root_cause,
+)
+from jobs.pipeline.session import is_jvm_alive
 
 _BUSY = (
     "CONCURRENT_STREAM_LOG_UPDATE",
@@ -8,20 +17,40 @@ _BUSY = (
     "ConcurrentTransactionException",
     "Concurrent transaction failed",
 )
+_DATA_LOSS = (
+    "KAFKA_DATA_LOSS",
+    "Some data may have been",
+    "some data may have been",
+    "OffsetOutOfRangeException",
+)
 _STATE = (
     "HEADER_DIFFERS",
     "FAILED_READ_FILE",
     "STREAMING_CHECKPOINT_MISSING_METADATA_FILE",
-    "KAFKA_DATA_LOSS",
     "DIFFERENT_DELTA_TABLE",
 )
 _UNAVAILABLE = ("TimeoutException", "DisconnectException", "Connection refused")
 
 
+def is_data_loss(error: BaseException) -> bool:
+    """Whether Spark or a Kafka client says that a topic does not hold what a batch covers."""
+    text = full_text(error)
+    return any(marker in text for marker in _DATA_LOSS)
+
+
 def classify(error: BaseException) -> BaseException:
-    """A failure of Spark -> the error whose exit code tells an operator what to do; others stay what they are."""
+    """A failure -> the EsclusaError whose exit code tells an operator what to do; an interrupt stays what it is."""
     if isinstance(error, EsclusaError) or not isinstance(error, Exception):
         return error
+    if not is_jvm_alive():
+        message = (
+            "Spark's JVM has died under this run. What it had committed stays, and the batch in flight runs again with "
+            "the next start. If it dies again, look for who kills it: where the kernel did, for want of memory, dmesg "
+            "says so"
+        )
+        return SparkDiedError(message)
+    if is_data_loss(error):
+        return StateMismatchError(root_cause(error))
     text = str(error)
     for markers, kind in ((_BUSY, AlreadyRunningError), (_STATE, StateMismatchError), (_UNAVAILABLE, UnavailableError)):
         if any(marker in text for marker in markers):

@@ -61,6 +61,8 @@ def isolate_corrupt_files(batch: SparkBatch, error: Exception) -> SparkBatch | N
     rest = [file.plain_path for file in files if file.plain_path not in corrupt]
     unparsed = open_files(session, pipeline, rest) if rest else batch.unparsed.limit(0)
     reasons = {file: corrupt[file.plain_path] for file in files if file.plain_path in corrupt}
+    if batch.account:
+        batch = replace(batch, account=replace(batch.account, corrupt=frozenset(corrupt)))
     return _with_parser(batch, unparsed, _adding_files(batch.prepared.stages.parser, reasons))
 
 

@@ -1,6 +1,7 @@
 """The ledger: one row a batch, in a Delta table of its own for each pipeline."""
 
 import getpass
+import json
 import platform
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,8 +13,10 @@ import pyarrow as pa
 from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
+from jobs.pipeline.account import SourceFigures
 from jobs.pipeline.errors import UnavailableError
-from jobs.pipeline.quality.verdict import Verdict
+from jobs.pipeline.offsets import OffsetRange, as_rows
+from jobs.pipeline.quality.verdict import Verdict, pick_examples
 from jobs.pipeline.storage import local_path, require_spark
 
 _TIMESTAMP = pa.timestamp("us", tz="UTC")
@@ -28,6 +31,7 @@ _CHECK = pa.struct(
         ("success", pa.bool_()),
     ]
 )
+_EXAMPLE = pa.struct([("check", pa.string()), ("message", pa.string()), ("raw", pa.string())])
 SCHEMA = pa.schema(
     [
         ("pipeline", pa.string()),
@@ -39,6 +43,9 @@ SCHEMA = pa.schema(
         ("started_at", _TIMESTAMP),
         ("finished_at", _TIMESTAMP),
         ("source_range", pa.string()),
+        ("source_count", pa.int64()),
+        ("source_gaps", pa.int64()),
+        ("source_lost", pa.int64()),
         ("lag", pa.int64()),
         ("rows_read", pa.int64()),
         ("rows_written", pa.int64()),
@@ -47,6 +54,7 @@ SCHEMA = pa.schema(
         ("rows_malformed", pa.int64()),
         ("rows_filtered", pa.int64()),
         ("checks", pa.list_(_CHECK)),
+        ("examples", pa.list_(_EXAMPLE)),
         ("rules_fingerprint", pa.string()),
         ("target_version", pa.int64()),
         ("quarantine_version", pa.int64()),
@@ -62,6 +70,8 @@ class Status(StrEnum):
     HELD = "held"
     RESET = "reset"
     """No batch: an operator has set the checkpoint aside."""
+    GAP = "gap"
+    """No batch: an operator has accepted offsets as lost, which source_range names."""
     RELEASED = "released"
     """No end: a person's decision on a held batch, which the next run carries out."""
     REWOUND = "rewound"
@@ -93,6 +103,7 @@ class BatchRecord:
     started_at: datetime
     finished_at: datetime
     source_range: str
+    source_figures: SourceFigures
     lag: int | None
     """Files or records that the source still holds, as it last said; None if it has not said."""
     rows_written: int
@@ -120,6 +131,9 @@ class BatchRecord:
             "started_at": self.started_at,
             "finished_at": self.finished_at,
             "source_range": self.source_range,
+            "source_count": self.source_figures.count,
+            "source_gaps": self.source_figures.gaps,
+            "source_lost": self.source_figures.lost,
             "lag": self.lag,
             "rows_read": verdict.rows_read,
             "rows_written": self.rows_written,
@@ -128,6 +142,7 @@ class BatchRecord:
             "rows_malformed": verdict.malformed.count,
             "rows_filtered": verdict.rows_filtered,
             "checks": _check_rows(verdict),
+            "examples": pick_examples(verdict) if self.status is Status.HELD else [],
             "rules_fingerprint": self.rules_fingerprint,
             "target_version": self.target_version,
             "quarantine_version": self.quarantine_version,
@@ -155,6 +170,15 @@ def rewind_app_id(query_id: str) -> str:
     return f"{query_id}:rewind"
 
 
+def gap_row(pipeline: str, query_id: str, message: str, at: datetime, lost: list[OffsetRange]) -> dict[str, Any]:
+    """The row that says who accepted which offsets as lost, and when; it counts no rows."""
+    return operator_row(pipeline, Status.GAP, message, at) | {
+        "query_id": query_id,
+        "source_range": json.dumps({"lost": as_rows(lost)}),
+        "source_lost": sum(one.count for one in lost),
+    }
+
+
 def operator_row(pipeline: str, status: Status, message: str, at: datetime) -> dict[str, Any]:
     """The row that says what was done by hand or by maintenance, by whom and when; it counts no rows."""
     counts = dict.fromkeys((name for name in SCHEMA.names if name.startswith("rows_")), 0)
@@ -180,6 +204,11 @@ def find_source_range(spark: SparkSession | None, path: str, query_id: str, batc
     return str(found[0]["source_range"]) if found else None
 
 
+def find_gaps(spark: SparkSession | None, path: str, query_id: str) -> list[str]:
+    """The source ranges that a query's rows of status `gap` name."""
+    return [str(row["source_range"]) for row in _read_rows(spark, path, query_id, [str(Status.GAP)])]
+
+
 def find_last_quarantine(spark: SparkSession | None, path: str, query_id: str) -> int:
     """The newest batch of which the ledger says that rows were set apart; -1 for none."""
     return max((row["batch_id"] for row in _read_rows(spark, path, query_id) if row["rows_quarantined"]), default=-1)
@@ -197,16 +226,18 @@ def find_writers(spark: SparkSession | None, path: str) -> list[str]:
     return list(writers)
 
 
-def _read_rows(spark: SparkSession | None, path: str, query_id: str | None = None) -> list[dict[str, Any]]:
-    """Rows of done batches and of resets, of one query or of all; nothing else in the ledger is a batch done."""
+def _read_rows(
+    spark: SparkSession | None, path: str, query_id: str | None = None, statuses: list[str] = _ENDS
+) -> list[dict[str, Any]]:
+    """Rows of one query or of all; by default of done batches and of resets: nothing else is a batch done."""
     columns = ["query_id", "batch_id", "status", "finished_at", "source_range", "rows_quarantined"]
     folder = local_path(path)
     if folder is not None:
-        wanted = [("status", "in", _ENDS)] + ([("query_id", "=", query_id)] if query_id else [])
+        wanted = [("status", "in", statuses)] + ([("query_id", "=", query_id)] if query_id else [])
         rows: list[dict[str, Any]] = DeltaTable(folder).to_pyarrow_table(columns=columns, filters=wanted).to_pylist()
         return rows
     df = require_spark(spark, path).read.format("delta").load(path).select(*columns)
-    df = df.where(df["status"].isin(_ENDS))
+    df = df.where(df["status"].isin(statuses))
     found = df.where(df["query_id"] == query_id) if query_id else df
     return [row.asDict() for row in found.collect()]
 

@@ -26,11 +26,12 @@ from jobs.pipeline.delta_upkeep import (
     shorten_log,
     vacuum,
 )
+from jobs.pipeline.durations import as_timedelta
 from jobs.pipeline.failpoints import Point, reach
 from jobs.pipeline.failures import classify
 from jobs.pipeline.lease import hold_lease
 from jobs.pipeline.ledger import Status, operator_row, read_ledger_anywhere
-from jobs.pipeline.model import Maintenance, Pipeline, to_timedelta
+from jobs.pipeline.model import Maintenance, Pipeline
 from jobs.pipeline.replay_marks import ReplayStep, finished_replays, last_replay, marks_path, resolved_rows
 from jobs.pipeline.storage import list_names, remove
 
@@ -97,7 +98,7 @@ def _maintain(spark: SparkSession, pipeline: Pipeline, policy: Maintenance) -> M
     began = datetime.now(UTC)
     tables = dict(_tables(spark, pipeline))
     for path in tables.values():
-        require_horizon(spark, path, to_timedelta(policy.vacuum), to_timedelta(policy.log))
+        require_horizon(spark, path, as_timedelta(policy.vacuum), as_timedelta(policy.log))
     deleted = _delete_expired(spark, pipeline, policy, began)
     reports = [_maintain_table(spark, name, path, policy) for name, path in tables.items()]
     report = MaintenanceReport(reports, deleted, _remove_checkpoints(spark, pipeline, policy, began))
@@ -113,8 +114,8 @@ def preview(spark: SparkSession, pipeline: Pipeline, policy: Maintenance) -> Mai
     spark, now = _own_session(spark), datetime.now(UTC)
     reports = []
     for name, path in _tables(spark, pipeline):
-        require_horizon(spark, path, to_timedelta(policy.vacuum), to_timedelta(policy.log))
-        size, files = measure(spark, path), count_vacuumable(spark, path, to_timedelta(policy.vacuum))
+        require_horizon(spark, path, as_timedelta(policy.vacuum), as_timedelta(policy.log))
+        size, files = measure(spark, path), count_vacuumable(spark, path, as_timedelta(policy.vacuum))
         reports.append(TablePreview(name, size, files))
     expired = _expired(spark, pipeline, policy, now)
     rows = 0 if expired is None else expired.count()
@@ -151,9 +152,9 @@ def _maintain_table(spark: SparkSession, name: str, path: str, policy: Maintenan
     before = measure(spark, path)
     joined = optimize(spark, path) if policy.optimize else 0
     reach(Point.MAINTENANCE_STEP)
-    vacuumed = vacuum(spark, path, to_timedelta(policy.vacuum))
+    vacuumed = vacuum(spark, path, as_timedelta(policy.vacuum))
     reach(Point.MAINTENANCE_STEP)
-    log_files = shorten_log(spark, path, to_timedelta(policy.log))
+    log_files = shorten_log(spark, path, as_timedelta(policy.log))
     reach(Point.MAINTENANCE_STEP)
     return TableReport(name, before, measure(spark, path), joined, vacuumed, log_files)
 
@@ -211,7 +212,7 @@ def _expired(spark: SparkSession, pipeline: Pipeline, policy: Maintenance, now: 
 
 
 def _is_before(now: datetime, retention: str | None) -> Column:
-    return F.lit(False) if retention is None else F.col("quarantined_at") < F.lit(now - to_timedelta(retention))
+    return F.lit(False) if retention is None else F.col("quarantined_at") < F.lit(now - as_timedelta(retention))
 
 
 def _remove_checkpoints(spark: SparkSession, pipeline: Pipeline, policy: Maintenance, now: datetime) -> list[str]:
@@ -225,7 +226,7 @@ def _old_checkpoints(spark: SparkSession, pipeline: Pipeline, policy: Maintenanc
     """Checkpoints that --reset-checkpoint has renamed, as old by their names as the policy says."""
     folder, _, name = pipeline.checkpoint.rpartition("/")
     stamped = re.compile(rf"{re.escape(name)}\.(\d{{8}}T\d{{12}})")
-    limit = now - to_timedelta(policy.checkpoints) if policy.checkpoints else datetime.min.replace(tzinfo=UTC)
+    limit = now - as_timedelta(policy.checkpoints) if policy.checkpoints else datetime.min.replace(tzinfo=UTC)
     for found in filter(None, map(stamped.fullmatch, sorted(list_names(spark, folder)))):
         if datetime.strptime(found[1], _STAMP).replace(tzinfo=UTC) < limit:
             yield f"{folder}/{found[0]}"

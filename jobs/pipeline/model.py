@@ -20,9 +20,9 @@ from pydantic import (
 )
 
 from jobs.pipeline.cron import check_cron
+from jobs.pipeline.durations import as_timedelta, check_duration, check_wait
 
 NAME_PATTERN = r"^[a-z][a-z0-9_]{0,62}$"
-DURATION_PATTERN = re.compile(r"^\s*(\d+)\s+(millisecond|second|minute|hour|day)s?\s*$")
 
 
 def as_option(value: Any) -> Any:
@@ -32,21 +32,10 @@ def as_option(value: Any) -> Any:
     return str(value) if isinstance(value, int | float) else value
 
 
-def _check_duration(value: str) -> str:
-    if not DURATION_PATTERN.match(value):
-        message = f"'{value}' is not a duration; write a number and a unit, such as '10 seconds' or '5 minutes'"
-        raise ValueError(message)
-    return value
-
-
-def to_timedelta(duration: str) -> timedelta:
-    """A Duration as a span of time."""
-    count, unit = duration.split()
-    return timedelta(**{f"{unit.removesuffix('s')}s": int(count)})
-
-
 Option = Annotated[str, BeforeValidator(as_option)]
-Duration = Annotated[str, AfterValidator(_check_duration)]
+Duration = Annotated[str, AfterValidator(check_duration)]
+Wait = Annotated[str, AfterValidator(check_wait)]
+"""A duration that somebody can wait for: not nothing, at most a year."""
 ColumnName = Annotated[str, Field(min_length=1, max_length=255)]
 
 
@@ -350,10 +339,10 @@ class Maintenance(Strict):
     @model_validator(mode="after")
     def _keeps_what_others_need(self) -> "Maintenance":
         for key, duration in (("vacuum", self.vacuum), ("log", self.log)):
-            if to_timedelta(duration) < SHORTEST_RETENTION:
+            if as_timedelta(duration) < SHORTEST_RETENTION:
                 message = f"{key}: {duration} is under 7 days; readers, and batches in flight, would find files gone"
                 raise ValueError(message)
-        if to_timedelta(self.log) < to_timedelta(self.vacuum):
+        if as_timedelta(self.log) < as_timedelta(self.vacuum):
             message = (
                 f"log: {self.log} is under vacuum ({self.vacuum}); files would outlive the versions they belong to"
             )
@@ -387,6 +376,15 @@ class Check(Strict):
     line: int
 
 
+class WhenHeld(StrEnum):
+    """What the orchestrator does about a batch that the gate holds."""
+
+    ASK = "ask"
+    """It asks a person."""
+    FAIL = "fail"
+    """The run fails."""
+
+
 class PipelineSpec(Strict):
     """One file of conf/pipelines, as its author writes it."""
 
@@ -402,6 +400,16 @@ class PipelineSpec(Strict):
     """Pipelines that share this name run in one Spark application, on one schedule."""
     maintenance: Maintenance | None = None
     """None: the target's, if it has one; else nobody maintains the tables."""
+    when_held: WhenHeld = Field(default=WhenHeld.ASK, strict=False)
+    """What the orchestrator does about a held batch; the batch is held either way."""
+    decision_timeout: Wait = "1 day"
+    """How long the orchestrator waits for an answer; without one the batch stays held and the run fails."""
+
+    @model_validator(mode="after")
+    def _only_a_question_has_a_timeout(self) -> "PipelineSpec":
+        if self.when_held is WhenHeld.FAIL and "decision_timeout" in self.model_fields_set:
+            raise ValueError("decision_timeout: with when_held: fail nobody is asked; remove one of the two")
+        return self
 
     @model_validator(mode="after")
     def _only_runs_that_end_are_scheduled(self) -> "PipelineSpec":
@@ -418,7 +426,7 @@ class PipelineSpec(Strict):
         for key, duration in (("deletedFile", policy.vacuum), ("log", policy.log)) if policy else ():
             name = f"delta.{key}RetentionDuration"
             match = _PROPERTY_DURATION.fullmatch(promised.get(name.lower(), ""))
-            if match and timedelta(**{f"{match[2].lower()}s": int(match[1])}) > to_timedelta(duration):
+            if match and timedelta(**{f"{match[2].lower()}s": int(match[1])}) > as_timedelta(duration):
                 message = f"maintenance: {duration} is less than the table promises its readers: {name} = {match[0]}"
                 raise ValueError(message)
         return self
@@ -464,3 +472,14 @@ class Pipeline(Strict):
     spark: dict[str, str]
     maintenance: Maintenance | None = None
     """The pipeline's own, or the target's."""
+
+    @property
+    def can_be_held(self) -> bool:
+        """Whether any check or limit can hold a batch."""
+        fails = any(check.on_failure is OnFailure.FAIL for check in self.checks)
+        return fails or self.spec.quality.halt_when is not None
+
+    @property
+    def asks_when_held(self) -> bool:
+        """Whether the orchestrator may have to ask a person about a held batch."""
+        return self.can_be_held and self.spec.when_held is WhenHeld.ASK

@@ -22,6 +22,7 @@ from jobs.pipeline.errors import (
     TableRecreatedError,
     TopicRecreatedError,
 )
+from jobs.pipeline.gap import check_gap
 from jobs.pipeline.identity import Identity, describe_source, read_identity, remember
 from jobs.pipeline.ledger import find_source_range, find_writers
 from jobs.pipeline.model import Pipeline
@@ -53,6 +54,7 @@ def check_start(spark: SparkSession, pipeline: Pipeline) -> Findings:
     newest = check_state(spark, pipeline)
     known, topics = read_identity(spark, pipeline.checkpoint), read_topic_ids(spark, pipeline)
     _refuse_other_topics(pipeline, known.topics, topics)
+    check_gap(spark, pipeline)
     return Findings(newest, known, topics)
 
 

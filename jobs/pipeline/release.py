@@ -16,7 +16,9 @@ from jobs.pipeline.delta import SmallTable, TransactionId
 from jobs.pipeline.errors import StateMismatchError
 from jobs.pipeline.ledger import Status
 from jobs.pipeline.model import Check, OnFailure, Pipeline, Scope
+from jobs.pipeline.terminal import printable
 
+_NAME_CHARACTERS = 100
 _OF_BATCHES = (Status.DONE, Status.HELD, Status.REWOUND)
 
 
@@ -32,6 +34,20 @@ class Decision(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Answer:
+    """What a person says to a held batch."""
+
+    decision: Decision
+    by: str | None = None
+    """Who it was, in whatever system they answered; None: the user of this process."""
+
+    def __str__(self) -> str:
+        user = f"{getpass.getuser()}@{platform.node()}"
+        who = user if self.by is None else f"{printable(self.by[:_NAME_CHARACTERS])} through {user}"
+        return f"released by {who}: {self.decision}"
+
+
+@dataclass(frozen=True, slots=True)
 class Release:
     """A decision as the ledger has it."""
 
@@ -42,17 +58,18 @@ class Release:
     """Of the held batch's rows, 0 to 1: what halt_when looked at."""
 
 
-def record_release(ledger: SmallTable, rows: list[dict[str, Any]], batch_id: int, decision: Decision) -> bool:
+def record_release(ledger: SmallTable, rows: list[dict[str, Any]], batch_id: int, answer: Answer) -> bool:
     """Append the decision to the ledger, whose rows are given; False if it is there already.
 
     Raises StateMismatchError if this is not the batch that is held now, or if another decision was taken for it.
     """
     held = _require_held(rows, batch_id)
+    ledger.create()  # it is there, and may lack columns of this release
     wanted = release_transaction(held["query_id"], batch_id)
     if ledger.last_version_of(wanted.app_id) == batch_id:
-        _require_same(find_release(rows, held["query_id"], batch_id), batch_id, decision)
+        _require_same(find_release(rows, held["query_id"], batch_id), batch_id, answer.decision)
         return False
-    ledger.append([_as_row(held, decision)], wanted)
+    ledger.append([_as_row(held, answer)], wanted)
     return True
 
 
@@ -127,9 +144,8 @@ def _require_same(earlier: Release, batch_id: int, decision: Decision) -> None:
         raise StateMismatchError(message)
 
 
-def _as_row(held: dict[str, Any], decision: Decision) -> dict[str, Any]:
+def _as_row(held: dict[str, Any], answer: Answer) -> dict[str, Any]:
     """The evidence once more, with the decision that was taken on it."""
     now = datetime.now(UTC)
-    who = f"released by {getpass.getuser()}@{platform.node()}"
-    own = {"status": str(Status.RELEASED), "decision": str(decision), "message": f"{who}: {decision}"}
+    own = {"status": str(Status.RELEASED), "decision": str(answer.decision), "message": str(answer)}
     return held | own | {"started_at": now, "finished_at": now, "duration_ms": [("total", 0)]}

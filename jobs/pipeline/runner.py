@@ -5,10 +5,10 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
-from pyspark.errors import StreamingQueryException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
+from jobs.pipeline.account import open_account
 from jobs.pipeline.attempts import pin_or_resume
 from jobs.pipeline.batch import PreparedPipeline, SparkBatch
 from jobs.pipeline.checkpoint import (
@@ -21,16 +21,18 @@ from jobs.pipeline.checkpoint import (
 from jobs.pipeline.commit import Step, commit_batch
 from jobs.pipeline.errors import StateMismatchError
 from jobs.pipeline.failpoints import Point, reach
-from jobs.pipeline.failures import classify
+from jobs.pipeline.failures import classify, is_data_loss
+from jobs.pipeline.gap import check_gap, read_accepted
 from jobs.pipeline.isolation import isolate_corrupt_files, isolate_failing_rows
 from jobs.pipeline.lag import Lag
 from jobs.pipeline.lease import Lease, hold_lease
 from jobs.pipeline.ledger import BatchRecord
 from jobs.pipeline.model import FilesSource, Pipeline
+from jobs.pipeline.offsets import OffsetRange
 from jobs.pipeline.preflight import check_replay, check_start, remember_start
 from jobs.pipeline.prepare import prepare
 from jobs.pipeline.sources.file_faults import SkippedFile, find_skipped, has_glob_signs, require_files
-from jobs.pipeline.sources.source import open_files, open_stream
+from jobs.pipeline.sources.source import open_files, open_ranges, open_stream
 from jobs.pipeline.table_watch import watch_tables
 
 POLL_SECONDS = 1
@@ -57,6 +59,8 @@ class PipelineRun:
     _failure: BaseException | None = None
     _held: ExitStack = field(default_factory=ExitStack)
     _prepared: PreparedPipeline | None = None
+    _accepted: tuple[OffsetRange, ...] = ()
+    """Offsets that persons have accepted as lost."""
     _last_batch: int = -1
     _newest_written: int = -1
     """The newest batch that an earlier run may have committed something of."""
@@ -73,6 +77,7 @@ class PipelineRun:
     def _start(self, lease: Lease) -> None:
         unparsed = open_stream(self.spark, self.pipeline)
         found = check_start(self.spark, self.pipeline)
+        self._accepted = read_accepted(self.spark, self.pipeline)
         self._newest_written = found.newest_written
         prepared = prepare(self.spark, unparsed, self.pipeline, lease)
         tables = [self.pipeline.spec.sink.path, self.pipeline.quarantine_path, self.pipeline.ledger_path]
@@ -112,9 +117,11 @@ class PipelineRun:
             while not self.query.awaitTermination(POLL_SECONDS):
                 if self._stop.is_set():
                     self._stop_when_idle(self.query)
-        except StreamingQueryException as error:
+        except Exception as error:
             if isinstance(self._failure, StopRequestedError):
                 return
+            if is_data_loss(error):
+                check_gap(self.spark, self.pipeline)
             raise classify(self._failure or error) from error
 
     def request_stop(self) -> None:
@@ -151,13 +158,18 @@ class PipelineRun:
         source_range = read_source_range(unparsed.sparkSession, self.pipeline.checkpoint, batch_id)
         if Step.LEDGER in done:
             check_replay(unparsed.sparkSession, self.pipeline, prepared.query_id, batch_id, source_range)
+        account = open_account(unparsed.sparkSession, self.pipeline, batch_id, source_range)
+        account = replace(account, accepted=self._accepted)
         unparsed = self._with_names_taken_literally(unparsed, batch_id)
+        if account.has_lost:
+            unparsed = open_ranges(unparsed.sparkSession, self.pipeline, account.readable)
         batch = SparkBatch(
             prepared,
             unparsed,
             batch_id,
             source_range=source_range,
             lag=self._lag.behind(source_range, self.query) if self._lag else None,
+            account=account,
             is_first=self._last_batch < 0,
         )
         _commit_without_poison(batch, done, self.report)

@@ -4,11 +4,13 @@ import logging
 import os
 import re
 import shutil
+import socket
 import sys
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 
+from pyspark import SparkContext
 from pyspark.sql import SparkSession
 
 from jobs.pipeline.errors import ConfError, Problem, UnavailableError
@@ -27,6 +29,7 @@ REQUIRED = {
 _LOSS_SWITCHES = ("spark.sql.files.ignoreCorruptFiles", "spark.sql.files.ignoreMissingFiles")
 _FORGETTING = "spark.databricks.delta.properties.defaults.setTransactionRetentionDuration"
 _SUBMITTED = "PYSPARK_GATEWAY_PORT"
+_PROBE_SECONDS = 5
 
 _PROPERTY_SPACE = " \t\f"
 _PROPERTY = re.compile(r"(?P<key>(?:\\.|[^\\=: \t\f])*)[ \t\f]*[=:]?[ \t\f]*(?P<value>.*)")
@@ -60,6 +63,25 @@ def read_properties(path: Path) -> dict[str, str]:
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
     pairs = [_PROPERTY.fullmatch(line) for line in _property_lines(text)]
     return {_unescape(pair["key"]): _unescape(pair["value"]).strip() for pair in pairs if pair}
+
+
+def is_jvm_alive() -> bool:
+    """Whether this process's JVM still takes calls; True where none was started."""
+    gateway = SparkContext._gateway  # noqa: SLF001 - PySpark has no public name for its way to the JVM
+    if gateway is None:
+        return True
+    address = gateway.gateway_parameters
+    try:
+        socket.create_connection((address.address, address.port), _PROBE_SECONDS).close()
+    except OSError:
+        return False
+    return True
+
+
+def stop_session(spark: SparkSession) -> None:
+    """End the session and its JVM; nothing is left to do if the JVM has died."""
+    if is_jvm_alive():
+        spark.stop()
 
 
 def jars_folder() -> Path:

@@ -13,6 +13,7 @@ from rich.table import Table
 from jobs.pipeline.ledger import BatchRecord, Status
 from jobs.pipeline.model import Pipeline
 from jobs.pipeline.sources.file_faults import SkippedFile
+from jobs.pipeline.terminal import printable
 
 EXAMPLES_SHOWN = 2
 _RAW_SHOWN = 110
@@ -125,8 +126,3 @@ def shown_raw(example: dict[str, Any]) -> str:
     raw = base64.b64decode(example.get("raw") or "").decode("utf-8", "replace")
     text = raw if len(raw) <= _RAW_SHOWN else raw[:_RAW_SHOWN] + "…"
     return printable(text)
-
-
-def printable(text: str) -> str:
-    """Text that cannot move the cursor."""
-    return "".join(character if character.isprintable() else "\ufffd" for character in text)

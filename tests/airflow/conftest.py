@@ -185,12 +185,12 @@ def _link_environment(bundle: Bundle) -> None:
 
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """Pipelines a (daily), b (after a), wrong (its SQL), absent (its source), busy, spare, and ids."""
+    """Pipelines a (daily), b (after a), wrong (its SQL), absent (its source), busy, spare, apart, and ids."""
     bundle = make_bundle(tmp_path_factory.mktemp("services") / "bundle")
     bundle.pipeline("a", schedule="@daily", description="Rows that land")
     bundle.pipeline("b", schedule={"after": ["a"]})
     bundle.pipeline("wrong", transforms=[{"sql": "SELECT id FROM somewhere_else"}])
-    for name in ("absent", "busy", "spare"):
+    for name in ("absent", "busy", "spare", "apart"):
         bundle.pipeline(name)
     return bundle
 

@@ -14,12 +14,14 @@ from jobs.dev.bundle import MANIFEST, NAME, make_bundle
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.prefix) / "bin"
-LOAD = """
+LOAD_AND_RUN = """
 import json, sys
 from airflow.dag_processing.dagbag import BundleDagBag
 import jobs
 bag = BundleDagBag(dag_folder=sys.argv[1], bundle_path=sys.argv[1], bundle_name="esclusa")
-print(json.dumps({"dags": sorted(bag.dags), "errors": bag.import_errors, "jobs": jobs.__file__}))
+ended = bag.dags["flights"].test(logical_date=None)
+found = {"dags": sorted(bag.dags), "errors": bag.import_errors, "jobs": jobs.__file__, "state": str(ended.state)}
+print(json.dumps(found))
 """
 
 
@@ -104,10 +106,10 @@ def test_in_a_clean_airflow_its_dags_load_and_one_runs(installed):
     }
     bin_folder = installed / ".venv-airflow/bin"
     run(bin_folder / "airflow", "db", "migrate", **variables)
-    found = json.loads(run(bin_folder / "python", "-P", "-c", LOAD, dags, **variables).splitlines()[-1])
-    assert (found["dags"], found["errors"]) == (["flights", "flights_kafka"], {})
+    found = json.loads(run(bin_folder / "python", "-P", "-c", LOAD_AND_RUN, dags, **variables).splitlines()[-1])
+    assert (found["errors"], found["state"]) == ({}, "success")
+    assert {"flights", "flights_kafka"} <= set(found["dags"])
     assert Path(found["jobs"]).is_relative_to(installed / ".venv-airflow")
-    run(bin_folder / "airflow", "dags", "test", "flights", **variables)
     assert DeltaTable(str(installed / "data/lake/flights")).to_pyarrow_dataset().count_rows() == 3
     assert Path(
         run(installed / ".venv/bin/python", "-P", "-c", "import jobs; print(jobs.__file__)").strip()

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -56,7 +57,12 @@ exit "$code"
 """
 ESCLUSA = """\
 #!/bin/sh
-cat "$(dirname "$0")/../ledger"
+here=$(dirname "$0")/..
+if [ "$1" = status ]; then exec cat "$here/ledger"; fi
+printf '%s\\n' "$@" > "$here/release"
+cat "$here/release_says" >&2
+cp "$here/ledger_then" "$here/ledger"
+exit "$(cat "$here/release_code")"
 """
 
 
@@ -84,19 +90,40 @@ class Tried(Real):
         path.write_text(text, encoding="utf-8")
         return path
 
-    def pipeline(self, name: str, more: str = "") -> None:
-        self.write(f"conf/pipelines/{name}.yml", PIPELINE.replace("NAME", name) + more)
+    def pipeline(self, name: str, more: str = "", *, can_be_held: bool = False) -> None:
+        quality = "quality: {halt_when: {quarantined_share_above: 0.5}}\n" if can_be_held else ""
+        self.write(f"conf/pipelines/{name}.yml", PIPELINE.replace("NAME", name) + quality + more)
 
     def ends_with(self, *codes: int) -> None:
         """What the next submits exit with."""
         self.write(".venv/codes", "".join(f"{code}\n" for code in codes))
 
     def ledger(self, *batches: dict) -> None:
-        self.write(".venv/ledger", "".join(json.dumps(batch) + "\n" for batch in batches))
+        self.ledger_then(*batches)
+        self.write(".venv/ledger", _lines(batches))
+
+    def ledger_then(self, *batches: dict) -> None:
+        """What the ledger holds once `esclusa release` was called."""
+        self.write(".venv/ledger_then", _lines(batches))
+
+    def release_ends(self, code: int, says: str = "") -> None:
+        """What `esclusa release` exits with, and says."""
+        self.write(".venv/release_code", str(code))
+        self.write(".venv/release_says", says)
 
     @property
     def argv(self) -> list[str]:
         return (self.folder / ".venv/argv").read_text().splitlines()
+
+    @property
+    def release(self) -> list[str] | None:
+        """Words of the last `esclusa release`, but for --conf and --target."""
+        path = self.folder / ".venv/release"
+        return path.read_text().splitlines()[:-4] if path.exists() else None
+
+
+def _lines(batches):
+    return "".join(json.dumps(batch) + "\n" for batch in batches)
 
 
 def make_tried(folder: Path) -> Tried:
@@ -109,6 +136,7 @@ def make_tried(folder: Path) -> Tried:
         tried.write(f".venv/bin/{name}", text).chmod(0o755)
     (folder / ".venv/lib/python3.11/site-packages/pyspark").mkdir(parents=True)
     tried.ledger()
+    tried.release_ends(0)
     return tried
 
 
@@ -148,3 +176,25 @@ def real() -> Iterator[Real]:
     make_real(folder)
     yield Real(folder)
     shutil.rmtree(folder)
+
+
+@pytest.fixture
+def run():
+    """Runs a DAG; gives the states of its tasks, and of the run itself under `dag`.
+
+    Tasks of the gate path are left out where nobody was asked. Tries and waits follow each other at once.
+    """
+
+    def run_at_once(dag):
+        for task in dag.tasks:
+            task.retry_delay = timedelta(seconds=0.1)
+            task.retry_exponential_backoff = 0
+            task.busy_waits = [timedelta(seconds=0.1)] * 3
+        ended = dag.test(logical_date=None)
+        states = {task.task_id: str(task.state) for task in ended.get_task_instances()}
+        is_asked = states.get("held.decide") != "skipped"
+        return {"dag": str(ended.state)} | {
+            task: state for task, state in states.items() if is_asked or not task.startswith("held.")
+        }
+
+    return run_at_once

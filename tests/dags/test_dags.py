@@ -42,6 +42,30 @@ def test_each_pipeline_is_a_dag_that_runs_then_publishes(tried):
         assert dag.get_task("run").retry_delay >= timedelta(minutes=1)
 
 
+def test_where_a_batch_can_be_held_somebody_is_asked(tried):
+    tried.pipeline("a", can_be_held=True)
+    dag = tried.load().dags["a"]
+    assert {task.task_id: sorted(task.downstream_task_ids) for task in dag.tasks} == {
+        "run": ["held.decide", "publish"],
+        "publish": [],
+        "held.decide": ["held.release"],
+        "held.release": ["held.run"],
+        "held.run": ["held.ask_again", "held.publish"],
+        "held.publish": [],
+        "held.ask_again": [],
+    }
+
+
+def test_a_pipeline_can_have_its_own_timeout_or_plain_failure(tried):
+    tried.pipeline("a", can_be_held=True)
+    tried.pipeline("b", "decision_timeout: 2 hours\n", can_be_held=True)
+    tried.pipeline("c", "when_held: fail\n", can_be_held=True)
+    dags = tried.load().dags
+    timeouts = [dags[name].get_task("held.decide").response_timeout for name in "ab"]
+    assert timeouts == [timedelta(days=1), timedelta(hours=2)]
+    assert sorted(dags["c"].task_ids) == ["publish", "run"]
+
+
 def test_a_dag_starts_when_its_pipeline_says(tried):
     dags = tried.load().dags
     assert dags["a"].timetable.expression == "0 0 * * *"
@@ -76,9 +100,25 @@ def test_a_worker_parses_only_the_dag_that_it_runs(tried, monkeypatch):
     assert pipelines_of(tried.load()) == ["b"]
 
 
-def test_a_pipeline_that_runs_until_stopped_is_no_scheduled_dag(tried):
-    tried.pipeline("c", "trigger: {processing_time: 10 seconds}\n")
-    assert pipelines_of(tried.load()) == ["a", "b"]
+def test_a_pipeline_that_runs_until_stopped_is_one_lasting_run_and_a_dag_that_publishes_its_events(tried):
+    tried.pipeline("c", "trigger: {processing_time: 10 seconds}\n", can_be_held=True)
+    bag = tried.load()
+    assert (bag.import_errors, sorted(bag.dags)) == ({}, ["a", "b", "c", "c.events"])
+    dag, events = bag.dags["c"], bag.dags["c.events"]
+    assert type(dag.timetable).__name__ == "ContinuousTimetable"
+    assert (dag.max_active_runs, dag.max_consecutive_failed_dag_runs) == (1, 1)
+    assert [task.task_id for task in dag.topological_sort()] == ["run", "held.decide", "held.release"]
+    assert dag.get_task("run").execution_timeout is None
+    assert (events.timetable.expression, list(events.task_ids)) == ("*/5 * * * *", ["publish"])
+    assert [asset.name for asset in events.get_task("publish").outlets] == ["c"]
+
+
+def test_a_worker_finds_the_dag_of_events(tried, monkeypatch):
+    tried.pipeline("c", "trigger: {processing_time: 10 seconds}\nwhen_held: fail\n")
+    monkeypatch.setenv("_AIRFLOW_PARSING_CONTEXT_DAG_ID", "c.events")
+    dags = tried.load().dags
+    assert sorted(dags) == ["c", "c.events"]
+    assert list(dags["c"].task_ids) == ["run"]
 
 
 def test_the_target_is_that_of_airflows_environment(tried, monkeypatch):

@@ -1,7 +1,6 @@
 """Whole runs by `dag.test()`: what exit codes do to tasks, and which events the table emits."""
 
 import json
-from datetime import timedelta
 
 import pytest
 from airflow.models.asset import AssetEvent, AssetModel
@@ -20,15 +19,6 @@ def batch(number, status="done", rows=10, quarantined=0, **more):
         "message": None,
     }
     return {"query_id": "q", "batch_id": number, "status": status, **counts, **more}
-
-
-def run(dag):
-    """States of the tasks, by task, and of the run itself under `dag`; tries follow each other at once."""
-    for task in dag.tasks:
-        task.retry_delay = timedelta(seconds=0.1)
-        task.retry_exponential_backoff = 0
-    ended = dag.test(logical_date=None)
-    return {"dag": str(ended.state)} | {task.task_id: str(task.state) for task in ended.get_task_instances()}
 
 
 def tries(dag_id):
@@ -53,7 +43,7 @@ def dag_of(tried, name, *codes):
     return tried.load().dags[name]
 
 
-def test_rows_committed_are_an_event_and_the_next_event_begins_behind_it(tried):
+def test_rows_committed_are_an_event_and_the_next_event_begins_behind_it(tried, run):
     dag = dag_of(tried, "done", 0, 0, 0)
     tried.ledger(batch(0, quarantined=2), batch(1, rows=5))
     assert run(dag) == {"dag": "success", "run": "success", "publish": "success"}
@@ -68,47 +58,58 @@ def test_rows_committed_are_an_event_and_the_next_event_begins_behind_it(tried):
     assert events("done")[1:] == [{"rows": 1, "quarantined": 0, "target_version": 2, "query_id": "q", "batch_ids": [2]}]
 
 
-def test_a_run_that_only_quarantined_emits_no_event(tried):
+def test_a_run_that_only_quarantined_emits_no_event(tried, run):
     dag = dag_of(tried, "apart", 0)
     tried.ledger(batch(0, rows=0, quarantined=3))
     assert run(dag)["publish"] == "skipped"
     assert events("apart") == []
 
 
-def test_another_run_that_holds_the_pipeline_is_no_failure_and_no_event(tried):
-    dag = dag_of(tried, "busy", 5)
+def test_another_run_that_holds_the_pipeline_is_waited_for_and_is_no_failure_and_no_event(tried, run):
+    dag = dag_of(tried, "busy", 5, 5, 5, 5, 0)
     tried.ledger(batch(0))
     assert run(dag) == {"dag": "success", "run": "success", "publish": "skipped"}
-    assert events("busy") == []
+    assert (tried.folder / ".venv/codes").read_text() == "0\n", "four submits, three waits between them"
+    assert (events("busy"), tries("busy")) == ([], 1)
 
 
-@pytest.mark.parametrize("code", [2, 3, 6])
-def test_what_repeating_cannot_help_fails_at_once(tried, code):
+def test_a_run_that_ends_while_it_is_waited_for_makes_room(tried, run):
+    dag = dag_of(tried, "freed", 5, 0)
+    tried.ledger(batch(0))
+    assert run(dag) == {"dag": "success", "run": "success", "publish": "success"}
+    assert tries("freed") == 1
+
+
+@pytest.mark.parametrize("code", [2, 6])
+def test_what_repeating_cannot_help_fails_at_once(tried, code, run):
     dag = dag_of(tried, f"vain{code}", code, 0)
     assert run(dag) == {"dag": "failed", "run": "failed", "publish": "upstream_failed"}
     assert (tried.folder / ".venv/codes").read_text() == "0\n", "tried again"
 
 
 @pytest.mark.parametrize("code", [4, 1, 137])
-def test_what_repeating_can_help_is_tried_again(tried, code):
+def test_what_repeating_can_help_is_tried_again(tried, code, run):
     dag = dag_of(tried, f"again{code}", code, 0)
     tried.ledger(batch(0))
     assert run(dag) == {"dag": "success", "run": "success", "publish": "success"}
     assert tries(f"again{code}") == 2
 
 
-def test_a_held_batch_names_its_failing_checks(tried):
-    dag = dag_of(tried, "held", 3)
+def test_a_held_batch_names_its_failing_checks_where_plain_failure_is_wanted(tried, run):
+    tried.pipeline("held", "when_held: fail\n", can_be_held=True)
+    tried.ends_with(3, 3)
+    dag = tried.load().dags["held"]
     failing = {"name": "id_known", "unexpected_count": 1234, "success": False}
     sound = {"name": "id_small", "unexpected_count": 0, "success": True}
-    tried.ledger(batch(7, "held", checks=[failing, sound], message="too many"))
+    tried.ledger(batch(7, "held", checks=[failing, sound], message="too many"), batch(1, "replayed"))
     with pytest.raises(
         AirflowFailException, match="held: batch 7 is held: too many; failing checks: id_known .1,234 rows.$"
     ):
         dag.get_task("run").execute({})
+    assert run(dag) == {"dag": "failed", "run": "failed", "publish": "upstream_failed"}
 
 
-def test_a_submit_goes_to_the_connections_master_with_the_targets_options(tried):
+def test_a_submit_goes_to_the_connections_master_with_the_targets_options(tried, run):
     dag = dag_of(tried, "argued", 0)
     run(dag)
     argv = tried.argv
@@ -123,7 +124,7 @@ def test_a_submit_goes_to_the_connections_master_with_the_targets_options(tried)
 
 
 @pytest.mark.parametrize("connection", [None, {"conn_type": "spark"}])
-def test_without_a_connection_nothing_is_submitted(tried, monkeypatch, connection):
+def test_without_a_connection_nothing_is_submitted(tried, monkeypatch, connection, run):
     monkeypatch.delenv("AIRFLOW_CONN_SPARK_DEFAULT")
     if connection:
         monkeypatch.setenv("AIRFLOW_CONN_SPARK_DEFAULT", json.dumps(connection))
@@ -132,7 +133,7 @@ def test_without_a_connection_nothing_is_submitted(tried, monkeypatch, connectio
     assert not (tried.folder / ".venv/argv").exists()
 
 
-def test_real_spark_writes_real_rows_and_the_table_emits_an_event(real):
+def test_real_spark_writes_real_rows_and_the_table_emits_an_event(real, run):
     bag = real.load()
     assert bag.import_errors == {}
     assert run(bag.dags["flights"]) == {"dag": "success", "run": "success", "publish": "success"}

@@ -1,6 +1,7 @@
 """One Spark session for the whole run, and pipelines written in a few lines."""
 
 import json
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,8 @@ import pytest
 from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
+from jobs.dev.broker import running_broker
+from jobs.dev.produce import create_topic
 from jobs.pipeline.conf import Bundle, load_pipeline
 from jobs.pipeline.ledger import BatchRecord, read_ledger
 from jobs.pipeline.model import Pipeline
@@ -61,6 +64,11 @@ class Workbench:
         source = f"{{type: files, format: {format_}, path: {self.folder}/landing, {named}options: {options}}}"
         return self.define(source=source, **others)
 
+    def define_topic(self, servers: str, topic: str, **options: str | int) -> Pipeline:
+        """Over the values of a topic, as text."""
+        all_options = json.dumps({"kafka.bootstrap.servers": servers, "subscribe": topic} | options)
+        return self.define(source=f"{{type: kafka, value_format: text, options: {all_options}}}")
+
     def load(self) -> Pipeline:
         return load_pipeline(Bundle(self.folder / "conf"), "p")
 
@@ -78,6 +86,10 @@ class Workbench:
     def quarantine(self) -> list[dict]:
         return DeltaTable(str(self.folder / "lake/p_quarantine")).to_pyarrow_table().to_pylist()
 
+    def values(self) -> list[str]:
+        """Of a topic, as the target has them."""
+        return sorted(row["value"] for row in self.target())
+
     def ledger(self) -> list[dict]:
         return read_ledger(str(self.folder / "state/ledger/p"))
 
@@ -91,6 +103,21 @@ def new_bench(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture
 def bench(spark: SparkSession, tmp_path: Path) -> Workbench:
     return Workbench(spark, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A broker for all tests that do it no harm."""
+    with running_broker(tmp_path_factory.mktemp("kafka")) as broker:
+        yield broker.servers
+
+
+@pytest.fixture
+def topic(servers: str) -> str:
+    """A topic of one partition."""
+    name = f"t{uuid.uuid4().hex}"
+    create_topic(servers, name, 1)
+    return name
 
 
 @pytest.fixture

@@ -90,6 +90,7 @@ def test_small_files_are_joined_and_clustered_and_the_ledger_says_so(bench, tabl
     assert "id" in optimized["operationParameters"]["clusterBy"]
 
 
+@pytest.mark.fault("T10")
 def test_a_stream_appends_on_while_its_tables_are_maintained(bench, table):
     """Ten batches and maintenance after maintenance: their commits mingle, none fails, and each row is there once."""
     pipeline = table(0)
@@ -118,6 +119,7 @@ def test_a_stream_appends_on_while_its_tables_are_maintained(bench, table):
     assert sum(row["rows_written"] for row in bench.ledger() if row["status"] == "done") == 11
 
 
+@pytest.mark.fault("T9", "T10")
 def test_files_are_joined_outside_the_tables_lock_and_committed_inside(bench, table):
     pipeline, folder = table(1, 2), bench.folder / "lake/p"
     before, version = data_files(folder), DeltaTable(str(folder)).version()
@@ -149,6 +151,7 @@ def _wait_until(condition, seconds=60):
         time.sleep(0.01)
 
 
+@pytest.mark.fault("T11", "I6", "I7")
 def test_only_files_older_than_the_retention_go_and_an_older_version_stays_readable(bench, table):
     table(1, 2, 3)
     folder = bench.folder / "lake/p"
@@ -181,6 +184,7 @@ def _backdate_removals(folder, days):
         (log.parent / f".{log.name}.crc").unlink(missing_ok=True)
 
 
+@pytest.mark.fault("T11", "I8")
 def test_a_policy_under_what_the_table_promises_removes_nothing(bench, table):
     table(1, 2)
     folder = bench.folder / "lake/p"
@@ -218,6 +222,7 @@ def test_a_stream_goes_on_and_a_replayed_batch_doubles_nothing_after_the_log_was
     assert ids(shortened) == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.fault("T6")
 def test_a_table_that_was_set_back_is_still_refused_after_maintenance(shortened, table):
     folder = shortened.folder / "lake/p"
     restored = DeltaTable(str(folder)).version()
@@ -309,6 +314,7 @@ def test_it_needs_no_lease_of_the_runs_and_two_of_them_exclude_each_other(bench,
         keep_up(bench)
 
 
+@pytest.mark.fault("T11", "E4")
 def test_files_that_waited_too_long_for_their_commit_are_not_committed(bench, table, monkeypatch):
     """VACUUM may have removed them: the commit would break the table."""
     table(1)

@@ -5,15 +5,19 @@ All cases of one kind run as one batch; each test then looks at its own record.
 
 import json
 from datetime import UTC, datetime
+from itertools import product
 from typing import NamedTuple
 
+import pyarrow as pa
 import pytest
+from pyspark.sql import functions as F
 
 from jobs.pipeline.batch import PreparedPipeline, SparkBatch
 from jobs.pipeline.commit import commit_batch
 from jobs.pipeline.lease import hold_lease
 from jobs.pipeline.prepare import open_tables
 from jobs.pipeline.sinks import ensure_target
+from jobs.pipeline.sources.text_values import is_plain_text
 from jobs.pipeline.stages import compile_stages
 
 DDL = """id INT, name STRING, share DOUBLE, ratio FLOAT, small TINYINT, amount DECIMAL(10,2), on_day DATE,
@@ -341,6 +345,30 @@ def test_each_mark_has_its_cases():
     for test, cases in tests.items():
         [mark] = [one for one in test.pytestmark if one.name == "fault"]
         assert {case.fault for case in cases} == set(mark.args)
+
+
+UTF8_EDGES = bytes.fromhex("00 22 41 7f 80 8f 90 9f a0 bf c1 c2 df e0 ed ef f0 f4 f5 ff")
+
+
+def is_utf8(text):
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def test_text_is_plain_exactly_if_it_is_utf8_and_not_suspect(spark):
+    texts = [bytes(found) for length in range(4) for found in product(UTF8_EDGES, repeat=length)]
+    texts += [bytes(found) for found in product(b"\xf0\xf1\xf4", *[UTF8_EDGES[4:10]] * 3)]
+    df = spark.createDataFrame(pa.table({"text": texts}))
+    plain = (
+        df.select(is_plain_text(F.col("text").cast("string"), r"\x00").alias("plain")).toArrow()["plain"].to_pylist()
+    )
+    assert plain == [is_utf8(text) and b"\0" not in text for text in texts]
+    assert 0 < sum(plain) < len(plain)
+    null = spark.range(1).select(is_plain_text(F.lit(None).cast("string"), "x").alias("plain")).first()
+    assert null.plain is None
 
 
 @pytest.mark.fault("P19")

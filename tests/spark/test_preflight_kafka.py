@@ -1,17 +1,10 @@
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from jobs.dev.broker import running_broker
 from jobs.dev.produce import create_topic, produce
 from jobs.pipeline.errors import TopicRecreatedError
 
 TIMEOUT_SECONDS = 30
-
-
-@pytest.fixture(scope="module")
-def servers(tmp_path_factory):
-    with running_broker(tmp_path_factory.mktemp("kafka")) as broker:
-        yield broker.servers
 
 
 def recreate(servers, topic):

@@ -17,9 +17,10 @@ HEAVY = {"pyspark", "py4j", "pyarrow", "pandas", "numpy", "deltalake", "delta", 
 LAYERS = {
     "words": [
         *["errors", "failpoints", "hints", "lifeline", "terminal", "yaml_text", "ddl", "storage", "columns", "record"],
-        *["quality.strftime", "quality.conditions", "sources.ranges"],
+        "durations",
+        *["quality.strftime", "quality.conditions", "sources.ranges", "offsets"],
     ],
-    "words made of words": ["cron", "failures", "fleet"],
+    "words made of words": ["cron", "fleet"],
     "the language": ["model"],
     "locks": ["file_lock"],
     "tools": [
@@ -38,18 +39,20 @@ LAYERS = {
         "quality.parameters",
     ],
     "upkeep of a table": ["delta_upkeep"],
+    "clients": ["sources.kafka_client"],
     "parts of a stage": [
         *["variables", "conf_messages", "sources.files", "sources.kafka", "sources.file_faults"],
         *["quality.suite", "quality.expectations", "quality.verdict"],
     ],
     "stages": ["conf", "sources.source", "transforms", "quality.binding", "quality.gate", "quarantine", "sinks"],
-    "protocol": ["commit", "ledger", "lag", "entrypoint", "table_watch"],
+    "accounts of the source": ["account", "lag"],
+    "protocol": ["commit", "ledger", "failures", "entrypoint", "table_watch"],
     "a pipeline compiled": ["stages"],
     "decisions": ["release", "replay_marks"],
     "accounts of a batch": ["summary", "status", "batch"],
     "a pipeline prepared": ["prepare"],
     "second looks at a batch": ["isolation", "attempts"],
-    "an operator's words": ["reset"],
+    "an operator's words": ["reset", "gap"],
     "looks before the first batch": ["preflight"],
     "accounts of a run": ["progress", "runner"],
     "several runs": ["side_by_side"],
@@ -58,7 +61,7 @@ LAYERS = {
 
 # The fault harness, in the same way; names are relative to jobs.testing. It stands above the library and its entrypoints.
 HARNESS = {
-    "accounts": ["ids", "logs", "nemesis"],
+    "accounts": ["ids", "logs", "nemesis", "proxy"],
     "judgement": ["checker", "producers"],
     "subject": ["reader", "bed", "plain_job"],
     "kills": ["matrix"],
@@ -186,8 +189,8 @@ def test_only_the_wiring_knows_more_than_one_stage():
     assert {name for name in library() if len(stages_known_to(name)) > 1} <= WIRING
 
 
-def test_the_conf_language_imports_nothing_of_jobs_but_the_language_of_its_schedules():
-    assert own_imports("pipeline.model") == {"pipeline.cron"}
+def test_the_conf_language_imports_nothing_of_jobs_but_the_language_of_its_schedules_and_durations():
+    assert own_imports("pipeline.model") == {"pipeline.cron", "pipeline.durations"}
 
 
 def test_the_library_knows_neither_entrypoints_nor_development_nor_the_users_transforms():
@@ -212,7 +215,13 @@ def test_orchestration_rests_on_light_modules_of_the_library_alone():
     members = [name for name in modules() if name.startswith("orchestration.")]
     assert members
     known = {other for name in members for other in own_imports(name)}
-    assert {other for other in known if not other.startswith("orchestration")} <= {"jobs", *LIGHT, "pipeline.errors"}
+    assert {other for other in known if not other.startswith("orchestration")} <= {
+        "jobs",
+        *LIGHT,
+        "pipeline.errors",
+        "pipeline.durations",
+        "pipeline.terminal",
+    }
     assert {name for name in members if loaded_by(name) & HEAVY} == set()
 
 

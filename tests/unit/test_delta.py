@@ -57,3 +57,29 @@ def test_a_restore_is_found_below_what_was_committed_behind_it(rivals, tmp_path,
     newest = DeltaTable(path).version()
     assert newest >= 3 + is_restored
     assert find_restore(None, path, "q:target", newest) == (2 if is_restored else None)
+
+
+def test_a_table_of_an_earlier_version_gets_the_columns_that_it_lacks_once(rivals, tmp_path):
+    newer = SmallTable(None, str(tmp_path / "t"), SCHEMA.append(pa.field("more", pa.string())))
+    rivals[0].append([{"id": 1}], TransactionId("q:ledger", 0))
+    for number in (1, 2):
+        newer.append([{"id": 2, "more": "x"}], TransactionId("q:ledger", number))
+    table = DeltaTable(str(tmp_path / "t"))
+    assert sorted(str(row["more"]) for row in table.to_pyarrow_table().to_pylist()) == ["None", "x", "x"]
+    changed = [file for file in (tmp_path / "t/_delta_log").glob("*.json") if '"metaData"' in file.read_text()]
+    assert len(changed) == 2
+
+
+def test_table_of_an_earlier_release_gets_the_columns_it_lacks_and_keeps_its_rows(tmp_path):
+    SmallTable(None, str(tmp_path / "t"), SCHEMA).create()
+    SmallTable(None, str(tmp_path / "t"), SCHEMA).append([{"id": 1}], TransactionId("q:ledger", 0))
+    wider = pa.schema([("new", pa.string()), ("id", pa.int64())])
+    table = SmallTable(None, str(tmp_path / "t"), wider)
+    table.create()
+    version = DeltaTable(str(tmp_path / "t")).version()
+    table.create()
+    assert DeltaTable(str(tmp_path / "t")).version() == version
+    assert table.last_version_of("q:ledger") == 0
+    table.append([{"id": 2, "new": "a"}], TransactionId("q:ledger", 1))
+    rows = DeltaTable(str(tmp_path / "t")).to_pyarrow_table().sort_by("id").to_pylist()
+    assert rows == [{"id": 1, "new": None}, {"id": 2, "new": "a"}]

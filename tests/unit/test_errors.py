@@ -23,7 +23,10 @@ STABLE = {
     "SourceChangedError": ("SOURCE_CHANGED", 6, False),
     "FileChangedError": ("FILE_CHANGED", 6, False),
     "TopicRecreatedError": ("TOPIC_RECREATED", 6, False),
+    "OffsetsLostError": ("OFFSETS_LOST", 6, False),
+    "OffsetsWentBackError": ("OFFSETS_WENT_BACK", 6, False),
     "ReconciliationError": ("ROWS_DO_NOT_ADD_UP", 1, False),
+    "SparkDiedError": ("SPARK_DIED", 1, False),
     "TransformError": ("TRANSFORM_FAILS", 1, False),
 }
 

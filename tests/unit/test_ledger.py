@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
@@ -6,6 +7,7 @@ from deltalake import write_deltalake
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobs.pipeline.account import SourceFigures
 from jobs.pipeline.ledger import SCHEMA, BatchRecord, Status, read_ledger
 from jobs.pipeline.model import Check, OnFailure, Scope
 from jobs.pipeline.quality.verdict import CheckResult, SetApart, Verdict
@@ -45,6 +47,7 @@ def record(verdict=VERDICT, batch_id=0, started_at=START):
         started_at=started_at,
         finished_at=started_at + timedelta(seconds=1),
         source_range='{"files": []}',
+        source_figures=SourceFigures(100, None, None),
         lag=None,
         rows_written=verdict.rows_passed,
         verdict=verdict,
@@ -107,3 +110,11 @@ def test_only_the_newest_are_read(tmp_path, newest, ids):
 def test_a_ledger_that_is_not_there_yet_is_empty(tmp_path):
     assert read_ledger(str(tmp_path / "nowhere")) == []
     assert read_ledger(str(tmp_path)) == []
+
+
+def test_only_a_held_batch_keeps_examples_for_those_of_others_are_in_the_quarantine():
+    row = {"raw": None, "source": {}, "_errors": [{"check": "id_there", "column": "id", "message": "NULL"}]}
+    verdict = replace(VERDICT, unfit=SetApart(10, (row,)))
+    assert record(verdict).as_row()["examples"] == []
+    held = replace(record(verdict), status=Status.HELD).as_row()
+    assert held["examples"] == [{"check": "id_there", "message": "NULL", "raw": None}]

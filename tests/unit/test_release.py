@@ -1,3 +1,5 @@
+import getpass
+import platform
 from datetime import UTC, datetime
 
 import pytest
@@ -6,7 +8,7 @@ from jobs.pipeline.delta import SmallTable
 from jobs.pipeline.errors import StateMismatchError
 from jobs.pipeline.ledger import SCHEMA, Status, read_ledger
 from jobs.pipeline.model import OnFailure, Scope
-from jobs.pipeline.release import Decision, Release, apply_release, find_release, record_release, without_holds
+from jobs.pipeline.release import Answer, Decision, Release, apply_release, find_release, record_release, without_holds
 
 HELD = {
     "pipeline": "orders",
@@ -64,12 +66,12 @@ def ledger(tmp_path):
 
 @pytest.mark.parametrize("decision", Decision)
 def test_a_decision_is_found_again_with_the_evidence_it_was_taken_on(ledger, tmp_path, decision):
-    assert record_release(ledger, [HELD], 4, decision)
+    assert record_release(ledger, [HELD], 4, Answer(decision))
     rows = read_ledger(str(tmp_path))
     assert [(row["status"], row["batch_id"], row["rows_read"]) for row in rows] == [("released", 4, 10)]
     found = find_release(rows, "q", 4)
     assert (found.decision, found.quarantined_share) == (decision, 0.3)
-    assert not record_release(ledger, [HELD, *rows], 4, decision)
+    assert not record_release(ledger, [HELD, *rows], 4, Answer(decision))
     assert len(read_ledger(str(tmp_path))) == 1
 
 
@@ -84,11 +86,18 @@ def test_a_decision_is_found_again_with_the_evidence_it_was_taken_on(ledger, tmp
 )
 def test_a_batch_that_is_not_held_now_is_refused_and_nothing_recorded(ledger, tmp_path, rows):
     with pytest.raises(StateMismatchError, match="NOT_HELD"):
-        record_release(ledger, rows, 4, Decision.DROP)
+        record_release(ledger, rows, 4, Answer(Decision.DROP))
     assert read_ledger(str(tmp_path)) == []
 
 
 def test_another_decision_is_refused(ledger, tmp_path):
-    record_release(ledger, [HELD], 4, Decision.DROP)
+    record_release(ledger, [HELD], 4, Answer(Decision.DROP))
     with pytest.raises(StateMismatchError, match="ALREADY_RELEASED"):
-        record_release(ledger, [HELD, *read_ledger(str(tmp_path))], 4, Decision.ACCEPT)
+        record_release(ledger, [HELD, *read_ledger(str(tmp_path))], 4, Answer(Decision.ACCEPT))
+
+
+def test_the_ledger_names_who_decided_and_through_whom(ledger, tmp_path):
+    record_release(ledger, [HELD], 4, Answer(Decision.DROP, "Ada\x1b[2J\u202e" + "a" * 1000))
+    [row] = read_ledger(str(tmp_path))
+    me = f"{getpass.getuser()}@{platform.node()}"
+    assert row["message"] == f"released by Ada\ufffd[2J\ufffd{'a' * 92} through {me}: drop"

@@ -1,6 +1,9 @@
+from datetime import timedelta
+
 import pytest
 
 from jobs.pipeline.cron import PRESETS, check_cron
+from jobs.pipeline.durations import as_timedelta
 from jobs.pipeline.model import After, Cron
 
 ORDERS = "conf/pipelines/orders.yml"
@@ -111,3 +114,31 @@ def test_what_runs_until_stopped_has_no_schedule(bundle):
     bundle.edit("conf/pipelines/clicks.yml", "trigger:", 'schedule: "@hourly"\ntrigger:')
     [problem] = bundle.problems("clicks")
     assert "runs until stopped" in problem.message
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "expected"),
+    [
+        ("when_held: aks", "when_held", "did you mean 'ask'; allowed: ask, fail"),
+        ("decision_timeout: soon", "decision_timeout", "'soon' is not a duration"),
+        ("decision_timeout: 0 days", "decision_timeout", "more than nothing"),
+        ("decision_timeout: 366 days", "decision_timeout", "at most 365 days"),
+        ("decision_timeout: 99999999999999999999 days", "decision_timeout", "at most 365 days"),
+    ],
+)
+def test_a_wrong_word_about_held_batches_is_reported_where_it_stands(bundle, text, path, expected):
+    bundle.edit(ORDERS, TRIGGER, f"{TRIGGER}{text}\n")
+    [problem] = bundle.problems("orders")
+    assert (problem.line, expected in problem.message) == (bundle.line_of(ORDERS, path), True)
+
+
+def test_a_person_is_asked_for_a_day_unless_the_pipeline_says_otherwise(bundle):
+    assert (bundle.load("orders").spec.when_held, bundle.load("orders").spec.decision_timeout) == ("ask", "1 day")
+    bundle.edit(ORDERS, TRIGGER, f"{TRIGGER}decision_timeout: 90 minutes\n")
+    assert as_timedelta(bundle.load("orders").spec.decision_timeout) == timedelta(minutes=90)
+
+
+def test_who_asks_nobody_waits_for_nobody(bundle):
+    bundle.edit(ORDERS, TRIGGER, f"{TRIGGER}when_held: fail\ndecision_timeout: 1 hour\n")
+    [problem] = bundle.problems("orders")
+    assert problem.message.startswith("decision_timeout: with when_held: fail nobody is asked")

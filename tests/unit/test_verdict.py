@@ -1,3 +1,4 @@
+import base64
 import json
 from copy import deepcopy
 
@@ -6,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.pipeline.model import Check, HaltWhen, OnFailure, Quality, Scope
-from jobs.pipeline.quality.verdict import MALFORMED_CHECK, SHOWN_CHARACTERS, judge
+from jobs.pipeline.quality.verdict import MALFORMED_CHECK, SHOWN_CHARACTERS, SetApart, Verdict, judge, pick_examples
 
 COUNTS = st.integers(0, 1_000)
 
@@ -246,3 +247,30 @@ def test_offsets_stay_numbers():
         "offset": 10**17,
         "partition": 3,
     }
+
+
+def set_apart(*rows):
+    """Rows as the gate gathers them: (raw bytes or None, names of the checks that the row breaks)."""
+    found = tuple(
+        {
+            "raw": None if raw is None else base64.b64encode(raw).decode(),
+            "source": {},
+            "_errors": [{"check": name, "column": "a", "message": f"why {name}"} for name in names],
+        }
+        for raw, names in rows
+    )
+    return SetApart(len(found), found)
+
+
+def test_examples_are_the_first_three_of_each_check_cut_short():
+    unfit = set_apart(*((str(number).encode(), ["small"]) for number in range(5)), (None, ["small", "named"]))
+    malformed = set_apart((b"\xff" + b"x" * 1000, ["malformed"]))
+    examples = pick_examples(Verdict(9, malformed, 8, unfit, 0, (), ()))
+    assert [(example["check"], example["raw"]) for example in examples] == [
+        ("malformed", "\ufffd" + "x" * 199),
+        ("small", "0"),
+        ("small", "1"),
+        ("small", "2"),
+        ("named", None),
+    ]
+    assert examples[-1]["message"] == "why named"

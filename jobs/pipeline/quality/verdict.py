@@ -1,6 +1,8 @@
 """Observed numbers -> Verdict: what the gate says of one batch, as data, computed once. No Spark."""
 
+import base64
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +12,8 @@ from jobs.pipeline.model import Check, OnFailure, Quality, Scope
 MALFORMED_CHECK = "malformed"
 """Stands in `_errors` as the check that a malformed record breaks."""
 SHOWN_CHARACTERS = 100
+EXAMPLES_A_CHECK = 3
+_EXAMPLE_CHARACTERS = 200
 
 Row = dict[str, Any]
 
@@ -109,6 +113,26 @@ def describe_rule(check: Check) -> str:
     """The rule behind a value in a message: the expectation and its parameters."""
     rule = ", ".join(f"{key}={value}" for key, value in check.kwargs.items() if value not in (None, False))
     return f"{check.type} ({rule})" if rule else check.type
+
+
+def pick_examples(verdict: Verdict) -> list[Row]:
+    """The first few rows that each check sets apart: check, message, and the record's text, cut short.
+
+    The text is None where the record is not known as text. It is data as it came, nothing in it made harmless.
+    """
+    shown: Counter[str] = Counter()
+    examples = []
+    for row in (*verdict.malformed.rows, *verdict.unfit.rows):
+        for error in row["_errors"]:
+            shown[error["check"]] += 1
+            if shown[error["check"]] <= EXAMPLES_A_CHECK:
+                raw = _as_text(row.get("raw"))
+                examples.append({"check": error["check"], "message": error["message"], "raw": raw})
+    return examples
+
+
+def _as_text(raw: str | None) -> str | None:
+    return None if raw is None else base64.b64decode(raw).decode("utf-8", "replace")[:_EXAMPLE_CHARACTERS]
 
 
 def _gathered(metrics: Row) -> list[Row]:

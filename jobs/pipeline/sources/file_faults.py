@@ -17,7 +17,7 @@ from jobs.pipeline.storage import exists, local_path
 
 _CORRUPT = re.compile(
     r"EOFException|ZipException|stream CRC failure|incorrect (header|data) check|not a gzip|invalid (block|stored|code)"
-    r"|ZstdIOException|[Ss]nappy|[Ll]z4|[Bb][Zz]ip2|is not a Parquet file|org\.apache\.parquet\."
+    r"|ZstdIOException|[Ss]nappy|[Ll]z4|[Bb][Zz]ip2|is not a Parquet file|corrupted file: |org\.apache\.parquet\."
     r"|SchemaColumnConvertNotSupported|COLUMN_DATA_TYPE_MISMATCH|Malformed ORC|org\.apache\.orc\.|protobuf"
     r"|org\.apache\.avro\.|Not an Avro data file|TextParsingException|MALFORMED_CSV|HEADER_DIFFERS"
     r"|Relative path in absolute URI"

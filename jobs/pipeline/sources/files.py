@@ -13,7 +13,7 @@ from jobs.pipeline.columns import column_list, quote, read_ddl
 from jobs.pipeline.errors import UnavailableError
 from jobs.pipeline.model import FileFormat, FilesSource
 from jobs.pipeline.record import MALFORMED, RECORD, ROW_ID
-from jobs.pipeline.sources.text_values import CORRUPT, Parser, compile_csv, compile_json, first_reason, has_nul_byte
+from jobs.pipeline.sources.text_values import CORRUPT, Parser, compile_csv, compile_json, first_reason, text_reason
 from jobs.pipeline.storage import matches
 
 _STREAM_ONLY = frozenset(
@@ -74,8 +74,7 @@ def compile_parser(columns: list[str], source: FilesSource, ddl: str | None) -> 
     row_id = [F.col(ROW_ID)] if ROW_ID in columns else []
     record = _record(line.cast("binary").alias("raw"), *row_id)
     if source.format is FileFormat.TEXT:
-        reason = first_reason(("not valid UTF-8", ~F.is_valid_utf8(line)), has_nul_byte(line)).alias(MALFORMED)
-        return lambda unparsed: unparsed.select(record, reason, line)
+        return lambda unparsed: unparsed.select(record, text_reason(line).alias(MALFORMED), line)
     schema = read_ddl(ddl or "")
     options = {key: value for key, value in source.options.items() if key not in _LISTING}
     is_data = _is_data_line(source, schema)

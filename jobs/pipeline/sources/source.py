@@ -6,7 +6,8 @@ from pyspark.sql import DataFrame, SparkSession
 
 from jobs.pipeline.errors import ConfError, Problem
 from jobs.pipeline.model import FilesSource, KafkaSource, Pipeline
-from jobs.pipeline.sources import files, kafka
+from jobs.pipeline.offsets import OffsetRange, Offsets
+from jobs.pipeline.sources import files, kafka, kafka_client
 from jobs.pipeline.sources.text_values import Parser
 
 
@@ -30,6 +31,15 @@ def open_files(spark: SparkSession, pipeline: Pipeline, paths: list[str]) -> Dat
     return files.open_files(spark, source, pipeline.schema_ddl, paths)
 
 
+def open_ranges(spark: SparkSession, pipeline: Pipeline, ranges: list[OffsetRange]) -> DataFrame:
+    """Static DataFrame of the unparsed records of these offsets; for Kafka only."""
+    source = pipeline.spec.source
+    if not isinstance(source, KafkaSource):
+        message = f"{source.type} has no offsets"
+        raise TypeError(message)
+    return kafka.open_ranges(spark, source, ranges)
+
+
 def count_files(spark: SparkSession, pipeline: Pipeline) -> int | None:
     """Files that the source lists now; None for a source that is no directory."""
     source = pipeline.spec.source
@@ -39,7 +49,13 @@ def count_files(spark: SparkSession, pipeline: Pipeline) -> int | None:
 def read_topic_ids(spark: SparkSession, pipeline: Pipeline) -> dict[str, str]:
     """Ids of the source's topics by name; empty for a source that has none."""
     source = pipeline.spec.source
-    return kafka.read_topic_ids(spark, source) if isinstance(source, KafkaSource) else {}
+    return kafka_client.read_topic_ids(spark, source) if isinstance(source, KafkaSource) else {}
+
+
+def read_bounds(spark: SparkSession, pipeline: Pipeline, position: Offsets) -> tuple[Offsets, Offsets]:
+    """Of the partitions of a position that are there: the earliest offset that each holds, and its end."""
+    source = pipeline.spec.source
+    return kafka_client.read_bounds(spark, source, position) if isinstance(source, KafkaSource) else ({}, {})
 
 
 def open_sample(spark: SparkSession, pipeline: Pipeline, rows: int) -> DataFrame:

@@ -14,9 +14,13 @@ from jobs.pipeline.sources.ranges import leaf_test, narrowed_bytes, out_of_range
 
 CORRUPT = "_esclusa_corrupt"
 _PARSED = "_esclusa_parsed"
+_PLAIN = "_esclusa_plain"
 _VALUE = "_esclusa_value"
 _OPTIONS = {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": CORRUPT}
+_NOT_UTF8 = "not valid UTF-8"
+_NUL = "NUL byte in text"
 _NOT_JSON = "not valid JSON, or a field does not fit its type"
+_QUOTE = '"'
 _MOST_CSV_COLUMNS = "20480"
 """Spark's default of `maxColumns`."""
 _DECIMAL_TYPE = re.compile(r"\bdecimal\(\d+,\d+\)")
@@ -50,20 +54,21 @@ def compile_json(record: Column, raw: Column, schema: StructType, options: dict[
     values, value, text = F.col(f"{_PARSED}.{key}"), F.col(_VALUE), F.col(f"{RECORD}.raw").cast("string")
     is_corrupt = F.col(f"{_PARSED}.{CORRUPT}").isNotNull()
     reason = first_reason(
-        ("null value (tombstone)", text.isNull()),
-        ("not valid UTF-8", ~F.is_valid_utf8(text)),
+        ("null value (tombstone)", F.col(_PLAIN).isNull()),
+        (_NOT_UTF8, ~F.col(_PLAIN) & ~F.is_valid_utf8(text)),
         ("empty value", is_corrupt & text.rlike(r"^\s*$")),
         (_NOT_JSON, is_corrupt),
         ("more than one JSON value in one record", F.size(values) > 2),  # noqa: PLR2004 - the value and the frame's end
         (_NOT_JSON, ~F.coalesce(F.get(values, F.lit(1))[key], F.lit(False))),
         ("JSON null, not an object", value.isNull()),
-        ("half of a surrogate pair", _has_lone_surrogate(text)),
+        ("half of a surrogate pair", ~F.col(_PLAIN) & _has_lone_surrogate(text)),
         *out_of_range(value, schema, text),
         *narrowed_bytes(value, schema, text),
     )
     parsed = F.from_json(_unless_endless(framed, schema, as_text), head + columns + tail, parsing)
-    first = (record, parsed.alias(_PARSED))
-    second = (F.col(RECORD), F.col(_PARSED), F.get(values, F.lit(0)).alias(_VALUE))
+    is_plain = is_plain_text(raw.cast("string"), r"\\u")
+    first = (record, is_plain.alias(_PLAIN), parsed.alias(_PARSED))
+    second = (F.col(RECORD), F.col(_PLAIN), F.col(_PARSED), F.get(values, F.lit(0)).alias(_VALUE))
     third = (F.col(RECORD), reason.alias(MALFORMED), *_fields(schema))
     return lambda unparsed: unparsed.select(*first).select(*second).select(*third)
 
@@ -77,15 +82,16 @@ def compile_csv(record: Column, line: Column, schema: StructType, options: dict[
 
     value, text = F.col(_VALUE), F.col(f"{RECORD}.raw").cast("string")
     reason = first_reason(
-        ("not valid UTF-8", ~F.is_valid_utf8(text)),
-        has_nul_byte(text),
+        (_NOT_UTF8, ~F.col(_PLAIN) & ~F.is_valid_utf8(text)),
+        (_NUL, ~F.col(_PLAIN) & text.contains("\0")),
         (f"not {len(schema)} columns, or a column does not fit its type", value[CORRUPT].isNotNull() | value.isNull()),
-        ("unbalanced quotes", _has_open_quote(text, options)),
+        ("unbalanced quotes", ~F.col(_PLAIN) & _has_open_quote(text, options)),
         *out_of_range(value, schema, text),
     )
     parsable = F.when(~_has_too_many_columns(line, options), _unless_endless(line, schema, as_text))
     parsed = F.from_csv(parsable, F.lit(f"{columns}, {CORRUPT} string"), parsing)
-    first = (record, parsed.alias(_VALUE))
+    is_plain = is_plain_text(line, rf"[\x00{re.escape(options.get('quote', _QUOTE))}]")
+    first = (record, is_plain.alias(_PLAIN), parsed.alias(_VALUE))
     second = (F.col(RECORD), reason.alias(MALFORMED), *_fields(schema))
     return lambda unparsed: unparsed.select(*first).select(*second)
 
@@ -98,9 +104,19 @@ def first_reason(*reasons: tuple[str, Column]) -> Column:
     return result
 
 
-def has_nul_byte(text: Column) -> tuple[str, Column]:
-    """The reason for text with a NUL: UTF-16 that was taken for UTF-8, or the hole that a crash left in a file."""
-    return "NUL byte in text", text.contains("\0")
+def text_reason(text: Column) -> Column:
+    """Why text is none: bytes that are not UTF-8, or a NUL, as of UTF-16 or of the hole that a crash left in a file."""
+    reason = F.when(F.is_valid_utf8(text), F.lit(_NUL)).otherwise(F.lit(_NOT_UTF8))
+    return F.when(~is_plain_text(text, r"\x00"), reason)
+
+
+def is_plain_text(text: Column, suspect: str) -> Column:
+    """Whether text is valid UTF-8 and nothing in it matches the pattern; NULL for NULL.
+
+    Decoding and encoding it again leaves valid UTF-8, and no other, as it was. Java does both many bytes at a time;
+    `is_valid_utf8` and `contains` look at each, and take several times as long. They tell why a text is not plain.
+    """
+    return F.regexp_replace(text, suspect, "") == text
 
 
 def _fields(schema: StructType) -> list[Column]:
@@ -135,7 +151,7 @@ def _has_too_many_columns(line: Column, options: dict[str, str]) -> Column:
     """Whether Spark's parser would give up on the line, and the stream with it."""
     most = int(options.get("maxColumns", _MOST_CSV_COLUMNS))
     separator = options.get("sep", options.get("delimiter", ","))
-    quote = re.escape(options.get("quote", '"') or '"')
+    quote = re.escape(options.get("quote", _QUOTE) or _QUOTE)
     unquoted = F.regexp_replace(line, f"{quote}[^{quote}]*+{quote}", "")
     columns = F.length(unquoted) - F.length(F.replace(unquoted, F.lit(separator), F.lit("")))
     return (F.octet_length(line) > most) & (columns / len(separator) >= most)
@@ -143,7 +159,7 @@ def _has_too_many_columns(line: Column, options: dict[str, str]) -> Column:
 
 def _has_open_quote(line: Column, options: dict[str, str]) -> Column:
     """Spark takes an unclosed quote to the end of the line; a quoted line break is for `multiLine`."""
-    quote = options.get("quote", '"')
+    quote = options.get("quote", _QUOTE)
     if not quote:
         return F.lit(False)
     unescaped = F.replace(line, F.lit(options.get("escape", "\\") + quote), F.lit(""))

@@ -1,0 +1,49 @@
+"""What all DAGs of a bundle have in common: their options, when they start, the assets that connect them."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from airflow.sdk import DAG, Asset
+
+from jobs.pipeline.model import After, Schedule
+
+When = str | list[Asset] | None
+"""When a DAG starts, as Airflow takes it."""
+RETRIES = {
+    "retries": 4,
+    "retry_delay": timedelta(minutes=1),
+    "retry_exponential_backoff": 2.0,
+    "max_retry_delay": timedelta(minutes=15),
+}
+_START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def new_dag(dag_id: str, description: str | None, schedule: When, **options: Any) -> DAG:
+    """An empty DAG: at most one run at a time, and none for times that have passed."""
+    return DAG(
+        dag_id=dag_id,
+        description=description,
+        schedule=schedule,
+        start_date=_START,
+        catchup=False,
+        max_active_runs=1,
+        tags={"esclusa"},
+        **{"default_args": RETRIES, **options},
+    )
+
+
+def target_table(pipeline: str) -> Asset:
+    """The Delta table that a pipeline appends to; the same asset in every environment, wherever the table lies."""
+    return Asset(name=pipeline, uri=f"x-esclusa://{pipeline}", group="delta")
+
+
+def spark_options(options: dict[str, str]) -> dict[str, str]:
+    """A target's Spark options for spark-submit; the master is the connection's."""
+    return {key: value for key, value in options.items() if key != "spark.master"}
+
+
+def start_when(schedule: Schedule | None) -> When:
+    """A pipeline's schedule as Airflow has it."""
+    if isinstance(schedule, After):
+        return [target_table(name) for name in schedule.after]
+    return schedule.root if schedule else None

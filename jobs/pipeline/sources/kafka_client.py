@@ -1,0 +1,160 @@
+"""Questions to a Kafka broker beside the stream, by the JVM's own clients and with the stream's own options."""
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from py4j.protocol import Py4JJavaError
+from pyspark.sql import SparkSession
+
+from jobs.pipeline.errors import UnavailableError, root_cause
+from jobs.pipeline.model import KafkaSource
+from jobs.pipeline.offsets import OffsetRange, Offsets
+from jobs.pipeline.secret_text import reveal
+
+CONNECT_TIMEOUT_SECONDS = 5
+_STALL_SECONDS = 60
+_POLL_MS = 1000
+_BYTES = "org.apache.kafka.common.serialization.ByteArrayDeserializer"
+
+
+def require_broker(source: KafkaSource) -> None:
+    """Ask before Spark does: its own answer to an absent broker is minutes of retries."""
+    servers = [server.strip() for server in source.options["kafka.bootstrap.servers"].split(",")]
+    failures = []
+    for server in servers:
+        host, _, port = server.rpartition(":")
+        try:
+            socket.create_connection((host, int(port)), CONNECT_TIMEOUT_SECONDS).close()
+        except (OSError, ValueError) as error:
+            failures.append(f"{server} ({error})")
+        else:
+            return
+    message = f"no Kafka broker answers at {', '.join(failures)}; start it, or correct kafka.bootstrap.servers"
+    raise UnavailableError(message)
+
+
+def revealed(options: dict[str, str]) -> dict[str, str]:
+    """Options as Spark takes them, secrets in them."""
+    return {key: reveal(value) for key, value in options.items()}
+
+
+def read_topic_ids(spark: SparkSession, source: KafkaSource) -> dict[str, str]:
+    """Ids of those topics of the source that are there, by name.
+
+    A topic that is deleted and created again has another id, though its offsets may look the same.
+    """
+    with _admin(spark, source) as (jvm, admin):
+        names = admin.listTopics().names().get()
+        wanted = jvm.java.util.ArrayList()
+        for name in _topics(jvm, source, [str(name) for name in names]):
+            wanted.add(name)
+        found = admin.describeTopics(wanted).allTopicNames().get()
+        return {str(name): str(found[name].topicId().toString()) for name in found}
+
+
+def read_bounds(spark: SparkSession, source: KafkaSource, position: Offsets) -> tuple[Offsets, Offsets]:
+    """Of the partitions of a position the offsets that the topics hold: the earliest, and the end.
+
+    A topic that is gone is left out.
+    """
+    with _admin(spark, source) as (jvm, admin):
+        there = {str(name) for name in admin.listTopics().names().get()}
+        partitions = {
+            (topic, partition): jvm.org.apache.kafka.common.TopicPartition(topic, int(partition))
+            for topic in there & position.keys()
+            for partition in position[topic]
+        }
+        spec = jvm.org.apache.kafka.clients.admin.OffsetSpec
+        earliest, latest = (_list_offsets(jvm, admin, partitions, which) for which in (spec.earliest(), spec.latest()))
+    return earliest, latest
+
+
+def _list_offsets(jvm: Any, admin: Any, partitions: dict[tuple[str, str], Any], which: Any) -> Offsets:
+    asked = jvm.java.util.HashMap()
+    for partition in partitions.values():
+        asked.put(partition, which)
+    found = admin.listOffsets(asked).all().get() if partitions else {}
+    offsets: Offsets = {}
+    for (topic, number), partition in partitions.items():
+        offsets.setdefault(topic, {})[number] = int(found[partition].offset())
+    return offsets
+
+
+def count_records(spark: SparkSession, source: KafkaSource, ranges: list[OffsetRange]) -> int:
+    """Records in these ranges as a consumer of its own reads them, with the stream's isolation level.
+
+    Fewer than offsets: aborted records, the markers of transactions, and what compaction removed are none. Raises
+    UnavailableError if the broker hands nothing over for a minute; the client's own error if a range's start is gone.
+    """
+    jvm: Any = spark._jvm  # noqa: SLF001
+    settings = _settings(jvm, source)
+    for key, value in {
+        "key.deserializer": _BYTES,
+        "value.deserializer": _BYTES,
+        "enable.auto.commit": "false",
+        "auto.offset.reset": "none",
+        "max.poll.records": "10000",
+    }.items():
+        settings.put(key, value)
+    consumer = jvm.org.apache.kafka.clients.consumer.KafkaConsumer(settings)
+    try:
+        return sum(_count_range(jvm, consumer, one) for one in ranges if one.count)
+    finally:
+        consumer.close()
+
+
+def _count_range(jvm: Any, consumer: Any, wanted: OffsetRange) -> int:
+    partition = jvm.org.apache.kafka.common.TopicPartition(wanted.topic, wanted.partition)
+    consumer.assign(jvm.java.util.Collections.singletonList(partition))
+    consumer.seek(partition, wanted.start)
+    count, position, moved = 0, wanted.start, time.monotonic()
+    while position < wanted.until:
+        records = consumer.poll(jvm.java.time.Duration.ofMillis(_POLL_MS)).records(partition)
+        reached = int(consumer.position(partition))
+        if reached > wanted.until:
+            count += sum(int(record.offset()) < wanted.until for record in records)
+        else:
+            count += int(records.size())
+        if reached == position and time.monotonic() - moved > _STALL_SECONDS:
+            message = f"the broker hands over nothing of {wanted} since {_STALL_SECONDS} seconds"
+            raise UnavailableError(message)
+        position, moved = reached, (time.monotonic() if reached > position else moved)
+    return count
+
+
+@contextmanager
+def _admin(spark: SparkSession, source: KafkaSource) -> Iterator[tuple[Any, Any]]:
+    """An AdminClient; a broker that does not answer it in time (kafka.default.api.timeout.ms) is unavailable."""
+    require_broker(source)
+    jvm: Any = spark._jvm  # noqa: SLF001 - the client that Spark reads with takes all of its options
+    admin = jvm.org.apache.kafka.clients.admin.AdminClient.create(_settings(jvm, source))
+    try:
+        yield jvm, admin
+    except Py4JJavaError as error:
+        if "TimeoutException" not in str(error):
+            raise
+        servers = source.options["kafka.bootstrap.servers"]
+        message = f"the Kafka broker at {servers} takes connections and does not answer: {root_cause(error)}"
+        raise UnavailableError(message) from error
+    finally:
+        admin.close()
+
+
+def _settings(jvm: Any, source: KafkaSource) -> Any:
+    settings = jvm.java.util.HashMap()
+    for key, value in revealed(source.options).items():
+        if key.startswith("kafka."):
+            settings.put(key.removeprefix("kafka."), value)
+    return settings
+
+
+def _topics(jvm: Any, source: KafkaSource, names: list[str]) -> list[str]:
+    options = source.options
+    if "subscribePattern" in options:
+        return [name for name in names if jvm.java.util.regex.Pattern.matches(options["subscribePattern"], name)]
+    chosen = json.loads(options["assign"]) if "assign" in options else options["subscribe"].split(",")
+    return [name for name in names if name in {one.strip() for one in chosen}]
