@@ -30,9 +30,9 @@ def numbers(cases):
 def test_the_matrix_holds_every_point_of_the_catalogue_that_has_a_place_here():
     cases = steady_cases_in_a_row(over_files=True, random=Random(1)) + creation_cases(TABLES)
     assert numbers(cases) == set(range(20)) - ABSENT
-    of_other_commands = {one for one in Point if one.startswith(("replay.", "maintenance."))}
+    of_no_batch = {point for point in Point if point.startswith(("replay.", "maintenance."))}
     named = {case.kill.moment.name for case in cases if isinstance(case.kill.moment, AtPoint)}
-    assert named == set(Point) - of_other_commands
+    assert named == set(Point) - of_no_batch
 
 
 def test_kafka_has_all_points_but_those_of_the_log_of_files():
