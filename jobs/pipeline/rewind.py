@@ -28,8 +28,10 @@ def rewind_checkpoint(spark: SparkSession, pipeline: Pipeline, to_batch: int) ->
     """
     with hold_lease(spark, pipeline.name, pipeline.lease_path) as lease:
         newest_written = check_state(spark, pipeline)
+        state = read_state(spark, pipeline.checkpoint)
+        _refuse_other_batch(pipeline, state, to_batch)
         logs = _find_logs(spark, pipeline, to_batch)
-        _refuse_other_batches(pipeline, read_state(spark, pipeline.checkpoint), to_batch, logs)
+        _refuse_nothing(pipeline, state, logs)
         _refuse_bound(spark, pipeline, to_batch + 1, newest_written)
         _refuse_summed_up(pipeline, logs)
         message = _record(spark, pipeline, to_batch + 1, lease)
@@ -46,13 +48,16 @@ def _find_logs(spark: SparkSession, pipeline: Pipeline, to_batch: int) -> list[s
     return [f"sources/0/{name}" for name in find_logs_beyond(spark, pipeline.checkpoint, to_batch)]
 
 
-def _refuse_other_batches(pipeline: Pipeline, state: CheckpointState, to_batch: int, logs: list[str]) -> None:
+def _refuse_other_batch(pipeline: Pipeline, state: CheckpointState, to_batch: int) -> None:
     if to_batch != state.done:
         reached = f"batch {state.done} is" if state.done >= 0 else "no batch is"
         why = f"{reached} the newest that is done: only the plan behind that can be forgotten (--to-batch {state.done})"
         raise _refused(pipeline, why)
+
+
+def _refuse_nothing(pipeline: Pipeline, state: CheckpointState, logs: list[str]) -> None:
     if state.planned == state.done and not logs:
-        raise _refused(pipeline, f"no batch is planned behind batch {to_batch}: the next start plans anew as it is")
+        raise _refused(pipeline, f"no batch is planned behind batch {state.done}: the next start plans anew as it is")
 
 
 def _refuse_bound(spark: SparkSession, pipeline: Pipeline, batch_id: int, newest_written: int) -> None:

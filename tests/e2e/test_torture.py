@@ -11,7 +11,7 @@ from jobs.testing.matrix import Case, steady_cases
 from jobs.testing.nemesis import AtPoint, AtTime, Kill, Victims
 from jobs.testing.workshop import Workshop, has_faults, run_baseline
 
-OF_BATCHES = [point for point in Point if point not in {Point.REPLAY_MARKED, Point.REPLAY_WRITTEN}]
+OF_BATCHES = [point for point in Point if not point.startswith(("replay.", "maintenance."))]
 
 
 def cases(points):

@@ -41,6 +41,7 @@ def send_transaction(servers, topic, values, *, commit):
     producer.commit_transaction(TIMEOUT_SECONDS) if commit else producer.abort_transaction(TIMEOUT_SECONDS)
 
 
+@pytest.mark.fault("I5")
 def test_record_that_vanishes_behind_the_source_fails_the_batch_and_comes_with_the_next_run(
     bench, servers, topic, monkeypatch
 ):
@@ -70,6 +71,7 @@ def test_more_rows_than_offsets_fail_the_batch(bench, servers, topic, monkeypatc
         bench.run()
 
 
+@pytest.mark.fault("R6")
 @pytest.mark.parametrize(
     ("isolation", "seen"), [("read_committed", ["a", "d"]), ("read_uncommitted", ["a", "b", "c", "d"])]
 )

@@ -59,6 +59,7 @@ def test_plain_stream_that_ignores_loss_goes_on_without_a_word(bench, servers, t
     assert bench.values() == ["0", "1", "4", "5"]
 
 
+@pytest.mark.fault("R3", "I8")
 @pytest.mark.usefixtures("read_two_of_six")
 def test_missing_offsets_stop_the_start_and_are_named(bench, servers, topic):
     delete_records(servers, topic, 4)
@@ -67,6 +68,7 @@ def test_missing_offsets_stop_the_start_and_are_named(bench, servers, topic):
     assert bench.values() == ["0", "1"]
 
 
+@pytest.mark.fault("R3")
 def test_accepted_gap_is_in_the_ledger_and_the_run_goes_on_behind_it(bench, servers, topic, read_two_of_six):
     delete_records(servers, topic, 4)
     message = accept_gap(bench.spark, read_two_of_six)
@@ -106,6 +108,7 @@ def test_loss_behind_an_accepted_gap_while_it_runs_stops_the_run(bench, servers,
     assert bench.values() == ["0", "1"]
 
 
+@pytest.mark.fault("R3", "D7")
 @pytest.mark.usefixtures("read_two_of_six")
 def test_loss_while_a_planned_batch_waits_stops_the_run_and_is_named(bench, servers, topic, monkeypatch):
     commit = runner.commit_batch
