@@ -32,6 +32,8 @@ _RETRIES = {
     "retry_exponential_backoff": 2.0,
     "max_retry_delay": timedelta(minutes=15),
 }
+_QUIET = {"spark.log.level": "WARN"}
+"""Unless the target says otherwise: at INFO a stream would write gigabytes into its log."""
 _LASTING_RETRIES = _RETRIES | {"retries": 100}
 """A run that lasts for months outlives more drivers, and waits for a source for a day."""
 
@@ -109,7 +111,7 @@ def _run_options(bundle: Bundle, pipeline: Pipeline) -> dict[str, Any]:
     return {
         "bundle": bundle,
         "pipeline": pipeline.name,
-        "spark_conf": {key: value for key, value in pipeline.spark.items() if key != "spark.master"},
+        "spark_conf": _QUIET | {key: value for key, value in pipeline.spark.items() if key != "spark.master"},
         "asks": pipeline.asks_when_held,
     }
 
