@@ -1,6 +1,6 @@
 # `make` alone prints this help. Everything is installed into .venv; nothing outside the project is touched.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-airflow run run-kafka kafka kafka-stop airflow airflow-stop test test-unit test-spark test-e2e test-dags test-airflow torture schedules lint bench wheel lock clean
+.PHONY: $(shell sed -nE 's/^([a-z-]+):.*##.*/\1/p' Makefile)
 
 PYTHON ?= python3
 VENV := .venv
@@ -13,7 +13,7 @@ AIRFLOW_STAMP := $(AIRFLOW_VENV)/.installed
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header
 
 help: ## Show what can be made
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 setup: $(STAMP) ## Set up: virtual environment, locked dependencies, JVM jars
 	@$(BIN)/esclusa setup
@@ -57,7 +57,7 @@ airflow: setup-airflow ## Start a local Airflow over the pipelines, with real fl
 airflow-stop: setup ## Stop that Airflow from elsewhere
 	@$(BIN)/esclusa airflow stop
 
-test: setup ## Lint, types, and all tests
+test: chromium setup ## Lint, types, and all tests
 	@$(BIN)/esclusa setup --kafka
 	@$(MAKE) --no-print-directory lint
 	$(BIN)/python -m pytest
@@ -68,6 +68,9 @@ lint: setup-airflow ## Lint and types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/mypy --python-executable $(AIRFLOW_BIN)/python jobs/orchestration/*.py dags/*.py
+
+chromium:
+	@command -v chromium >/dev/null || { echo "no chromium found; on Debian: sudo apt-get install chromium" >&2; exit 4; }
 
 test-unit: setup ## Tests that need no JVM
 	$(BIN)/python -m pytest tests/unit
@@ -82,7 +85,7 @@ test-e2e: setup ## Tests of whole commands, a cluster, a broker
 test-dags: setup-airflow ## Tests of the DAGs, in Airflow's environment
 	$(AIRFLOW_BIN)/python -m pytest tests/dags
 
-test-airflow: setup-airflow ## Tests under a real scheduler
+test-airflow: chromium setup-airflow ## Tests under a real scheduler
 	$(BIN)/python -m pytest tests/airflow
 
 torture: setup ## Kill a pipeline at every point of a batch; SEED=1 KILLS=330
@@ -90,19 +93,35 @@ torture: setup ## Kill a pipeline at every point of a batch; SEED=1 KILLS=330
 	@$(BIN)/esclusa setup --kafka
 	$(BIN)/python -m jobs.testing.torture $(if $(SEED),--seed $(SEED)) $(if $(KILLS),--kills $(KILLS))
 
+torture-airflow: setup-airflow ## Kill Airflow's processes around a pipeline at every point of a batch
+	ESCLUSA_TORTURE=1 $(BIN)/python -m pytest tests/airflow/test_faults.py
+
 schedules: setup ## Try the order of writes over 100,000 crash schedules
 	ESCLUSA_SCHEDULES=100000 $(BIN)/python -m pytest tests/unit/test_commit_schedules.py
+
+mutants: setup ## Break commit, lease and manifest in every small way; the unit tests must notice 90 %
+	rm -rf mutants
+	ESCLUSA_SCHEDULES=200 $(BIN)/mutmut run --max-children 2 >mutants.log 2>&1 || { tail -50 mutants.log; exit 1; }
+	$(BIN)/python tests/score_mutants.py
 
 bench: setup ## Measure the gate against plain Spark and Great Expectations
 	@$(BIN)/esclusa setup --kafka
 	$(BIN)/python benchmarks/gate.py
 
+bench-fleet: setup ## Measure 20 small pipelines in one Spark application against 20
+	$(BIN)/python benchmarks/fleet.py
+
 wheel: setup ## Build the wheel into dist/
 	@$(BIN)/python -m build --wheel --no-isolation --outdir dist >/dev/null && ls dist/*.whl
+
+bundle: setup ## Build the deployable archive into dist/
+	@$(BIN)/python -m jobs.dev.bundle
 
 lock: setup ## Pin all dependencies anew, with hashes
 	$(BIN)/$(LOCK) --extra dev setup.py -o requirements.lock
 	$(BIN)/$(LOCK) --extra airflow --extra airflow-dev --overrides requirements-airflow.overrides setup.py -o requirements-airflow.lock
+	$(BIN)/$(LOCK) -c requirements.lock setup.py -o requirements-run.lock
+	$(BIN)/$(LOCK) --extra airflow -c requirements-airflow.lock --overrides requirements-airflow.overrides setup.py -o requirements-airflow-run.lock
 	$(BIN)/python -m jobs.dev.jars
 
 clean: ## Remove what the demo and the builds wrote (not .venv)

@@ -41,6 +41,7 @@ setup(
             "build>=1.2",
             "duckdb>=1.3,<3",
             "hypothesis>=6.120",
+            "mutmut>=3.8,<4",
             "mypy>=1.15",
             "pytest>=8.3",
             "ruff>=0.11",

@@ -5,6 +5,7 @@ import click
 from jobs import (
     __version__,
     check_conf,
+    maintain_tables,
     plan_pipeline,
     release_batch,
     replay_quarantine,
@@ -29,6 +30,7 @@ for command in (
     show_checkpoint.main,
     release_batch.main,
     replay_quarantine.main,
+    maintain_tables.main,
 ):
     main.add_command(command)
 for command in (commands.setup, commands.demo, commands.kafka, commands.airflow):

@@ -1,8 +1,10 @@
 """Send quarantined rows through today's rules: `esclusa replay NAME`."""
 
+import json
 import sys
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 )
 @click.option("--where", metavar="SQL", help="Only rows for which this predicate over the quarantine's columns holds.")
 @click.option("--dry-run", is_flag=True, help="Show what would pass and what would stay; write nothing.")
+@click.option("--report", type=click.Path(path_type=Path), metavar="FILE", help="Write the sums to a file, as JSON.")
 @bundle_options
 def main(  # noqa: PLR0913 - click passes each option
     bundle: Bundle,
@@ -34,6 +37,7 @@ def main(  # noqa: PLR0913 - click passes each option
     since: datetime | None,
     where: str | None,
     dry_run: bool,
+    report: Path | None,
 ) -> None:
     """Send quarantined rows through today's transforms and checks: what passes reaches the target, exactly once.
 
@@ -46,9 +50,20 @@ def main(  # noqa: PLR0913 - click passes each option
     selection = Selection(check, since.replace(tzinfo=UTC) if since else None, where)
     spark = start_session(f"esclusa replay {name}", bundle_spark(bundle, [pipeline]))
     try:
-        click.echo("\n".join(describe(name, replay(spark, pipeline, selection, is_dry=dry_run), is_dry=dry_run)))
+        found = replay(spark, pipeline, selection, is_dry=dry_run)
     finally:
         spark.stop()
+    click.echo("\n".join(describe(name, found, is_dry=dry_run)))
+    if report is not None:
+        report.write_text(json.dumps(as_sums(found)), encoding="utf-8")
+
+
+def as_sums(report: "ReplayReport") -> dict[str, Any]:
+    """The report for machines: rows of the quarantine by outcome, and rows in the target."""
+    from jobs.pipeline.replay_marks import Outcome  # noqa: PLC0415 - imports pyspark
+
+    rows = {str(outcome): report.rows.get(outcome, 0) for outcome in Outcome}
+    return {"rows": rows, "rows_written": report.rows_written}
 
 
 def describe(name: str, report: "ReplayReport", *, is_dry: bool) -> list[str]:

@@ -1,46 +1,73 @@
 """Run pipelines: `esclusa run NAME…`, or `spark-submit jobs/run_pipeline.py NAME …`."""
 
-import signal
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from jobs.pipeline.conf import Bundle, load_pipelines
+from jobs.pipeline.conf import Bundle, load_fleet, load_pipelines
 from jobs.pipeline.entrypoint import bundle_options, print_error
-from jobs.pipeline.errors import EsclusaError
+from jobs.pipeline.errors import ConfError
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from jobs.pipeline.model import Pipeline
     from jobs.pipeline.progress import Progress
-    from jobs.pipeline.runner import PipelineRun
 
 
 @click.command(name="run")
-@click.argument("names", nargs=-1, required=True, metavar="NAME…")
+@click.argument("names", nargs=-1, metavar="NAME…")
+@click.option("--fleet", metavar="F", help="The pipelines of this fleet, or those of them that are named.")
+@click.option(
+    "--results", type=click.Path(path_type=Path), metavar="DIR", help="Write DIR/NAME.json when NAME has ended."
+)
 @click.option("--reset-checkpoint", is_flag=True, help="First set the checkpoint aside: read the source anew.")
 @bundle_options
-def main(bundle: Bundle, names: tuple[str, ...], reset_checkpoint: bool) -> int:  # noqa: FBT001 - click passes it
+def main(
+    bundle: Bundle, names: tuple[str, ...], *, fleet: str | None, results: Path | None, reset_checkpoint: bool
+) -> int:
     """Run pipelines of conf/pipelines/ until they have caught up, or until SIGTERM or Ctrl-C.
 
     Exit codes: 0 done; 1 unexpected; 2 conf; 3 held by the quality gate; 4 source or sink unavailable;
-    5 another run holds the pipeline; 6 state does not match.
+    5 another run holds the pipeline; 6 state does not match. Of several pipelines that of the first that failed.
     """
-    pipelines = load_pipelines(bundle, list(names))
+    if not names and fleet is None:
+        click.echo("name a pipeline, or --fleet F", err=True)
+        return ConfError.exit_code
+    if fleet is None:
+        return _run(bundle, load_pipelines(bundle, list(names)), results, reset_checkpoint=reset_checkpoint)
+    pipelines, broken = load_fleet(bundle, fleet, names)
+    tell_broken(broken, results)
+    code = _run(bundle, pipelines, results, reset_checkpoint=reset_checkpoint) if pipelines else 0
+    return ConfError.exit_code if broken else code
+
+
+def _run(bundle: Bundle, pipelines: "list[Pipeline]", results: Path | None, *, reset_checkpoint: bool) -> int:
     from jobs.pipeline.progress import open_progress  # noqa: PLC0415 - imports pyspark: not for --help
     from jobs.pipeline.session import start_session  # noqa: PLC0415
 
     with open_progress() as progress:
         progress.note("starting Spark")
-        spark = start_session("esclusa " + " ".join(names), dict(bundle_spark(bundle, pipelines)))
+        name = "esclusa " + " ".join(pipeline.name for pipeline in pipelines)
+        spark = start_session(name, dict(bundle_spark(bundle, pipelines)))
         try:
             if reset_checkpoint:
                 reset_all(spark, pipelines)
-            return run_all(spark, pipelines, progress)
+            return run_all(spark, pipelines, progress, results)
         finally:
             spark.stop()
+
+
+def tell_broken(broken: dict[str, ConfError], results: Path | None) -> None:
+    """Print what is wrong with pipelines that cannot be loaded, and write how they have ended."""
+    from jobs.pipeline.side_by_side import fail, write_result  # noqa: PLC0415 - imports pyspark: not for --help
+
+    for name, error in broken.items():
+        print_error(error)
+        if results:
+            write_result(results, fail(name, error))
 
 
 def bundle_spark(bundle: Bundle, pipelines: "list[Pipeline]") -> dict[str, str]:
@@ -58,52 +85,17 @@ def reset_all(spark: "SparkSession", pipelines: "list[Pipeline]") -> None:
         click.echo(f"{pipeline.name}: {reset_checkpoint(spark, pipeline)}", err=True)
 
 
-def run_all(spark: "SparkSession", pipelines: "list[Pipeline]", progress: "Progress") -> int:
-    """Run pipelines side by side in one session; one that fails does not stop the others.
+def run_all(spark: "SparkSession", pipelines: "list[Pipeline]", progress: "Progress", results: Path | None) -> int:
+    """Run pipelines side by side in one application; returns 0, or the exit code of the first that failed.
 
-    Returns 0, or the exit code of the first failure.
+    With `results`, how each has ended is written there as soon as it has.
     """
-    from jobs.pipeline.runner import PipelineRun  # noqa: PLC0415
+    from jobs.pipeline.side_by_side import run_side_by_side, write_result  # noqa: PLC0415 - imports pyspark
 
-    runs: list[PipelineRun] = []
-    exit_codes = [_start(runs, PipelineRun(spark, pipeline, progress.batch), progress) for pipeline in pipelines]
-    _stop_on_signals(runs)
-    exit_codes += [_wait(run, progress) for run in runs]
-    return next((code for code in exit_codes if code), 0)
-
-
-def _start(runs: "list[PipelineRun]", run: "PipelineRun", progress: "Progress") -> int:
-    try:
-        progress.begin(run.pipeline)
-        run.start()
-    except EsclusaError as error:
-        progress.failed(run.pipeline, error)
-        print_error(error)
-        return error.exit_code
-    if run.skipped:
-        progress.skipped(run.pipeline, run.skipped)
-    runs.append(run)
-    return 0
-
-
-def _wait(run: "PipelineRun", progress: "Progress") -> int:
-    try:
-        run.wait()
-    except EsclusaError as error:
-        progress.failed(run.pipeline, error)
-        print_error(error)
-        return error.exit_code
-    progress.end(run.pipeline)
-    return 0
-
-
-def _stop_on_signals(runs: "list[PipelineRun]") -> None:
-    def stop(*_: object) -> None:
-        for run in runs:
-            run.request_stop()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
+    codes = run_side_by_side(
+        spark, pipelines, progress, lambda ended: write_result(results, ended) if results else None
+    )
+    return next((code for code in codes if code), 0)
 
 
 if __name__ == "__main__":

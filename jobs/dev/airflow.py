@@ -201,8 +201,8 @@ def _stop_components(home: Path) -> bool:
         for worker in _busy_workers(scheduler):
             signal_process(worker, signal.SIGTERM)
         end_sessions([scheduler], TASK_GRACE_SECONDS)
-    for pid in sessions.values():
-        signal_process(pid, signal.SIGTERM)
+    for pid in [pid for session in sessions.values() for pid in members(session)]:
+        signal_process(pid, signal.SIGTERM)  # the triggerer alone would wait 10 s for its runner
     end_sessions(sessions.values(), GRACE_SECONDS)
     for file in _pid_folder(home).glob("*.pid"):
         file.unlink(missing_ok=True)

@@ -74,10 +74,34 @@ class Api:
         found = self.get(f"/dags/{dag}/dagRuns/{run}/taskInstances")["task_instances"]
         return {one["task_id"]: one for one in found}
 
+    def states(self, dag: str, run: str) -> dict[str, str | None]:
+        """Task -> its state in a run."""
+        return {name: task["state"] for name, task in self.tasks(dag, run).items()}
+
+    def events(self, dag: str) -> list[dict[str, Any]]:
+        """Asset events that a DAG's runs emitted, oldest first."""
+        return list(self.get(f"/assets/events?source_dag_id={dag}&order_by=timestamp")["asset_events"])
+
     def log(self, dag: str, run: str, task: str, attempt: int = 1) -> str:
         """What a try of a task has logged so far."""
         path = f"/dags/{dag}/dagRuns/{run}/taskInstances/{task}/logs/{attempt}?full_content=true"
         return json.dumps(self.get(path)["content"])
+
+    def await_run(self, dag: str, run: str, *states: str, seconds: float = 300) -> str:
+        """Wait until a run is in one of the states; returns it."""
+        return wait_for(
+            f"run {run} of {dag} in {states}",
+            lambda: _one_of(states, self.get(f"/dags/{dag}/dagRuns/{run}")["state"]),
+            seconds,
+        )
+
+    def await_task(self, dag: str, run: str, task: str, *states: str, seconds: float = 300) -> str:
+        """Wait until a task of a run is in one of the states; returns it."""
+        return wait_for(
+            f"{task} of run {run} of {dag} in {states}",
+            lambda: _one_of(states, self.states(dag, run).get(task)),
+            seconds,
+        )
 
 
 def log_in(port: int, user: str, password: str) -> Api:
@@ -102,3 +126,7 @@ def wait_for(what: str, look: Callable[[], _Found | None], seconds: float = 120)
         if time.monotonic() > deadline:
             raise UnavailableError(f"{what}: not within {seconds:.0f} s; last seen: {last}")
         time.sleep(_POLL_SECONDS)
+
+
+def _one_of(states: tuple[str, ...], state: str | None) -> str | None:
+    return state if state in states else None

@@ -38,7 +38,7 @@ def run_demo(bundle: Bundle, *, over_kafka: bool) -> int:
     with open_summary(console) as progress:
         progress.note("starting Spark")
         spark = start_session("esclusa demo", bundle_spark(bundle, [pipeline]))
-        exit_code = run_all(spark, [pipeline], progress)
+        exit_code = run_all(spark, [pipeline], progress, None)
     if exit_code == 0:
         query = _QUERY.format(path=pipeline.spec.sink.path)
         console.print(f"\n[bold]{_QUESTION}[/]\n{query}\n", soft_wrap=True)

@@ -9,6 +9,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 _POLL_SECONDS = 0.05
+_STATE, _PARENT, _SESSION, _START = 0, 1, 3, 19
+"""Places of fields in /proc/PID/stat, counted behind the name."""
+_CPU_FIELDS = slice(11, 15)
+"""User and system time, own and of dead children."""
+_ZOMBIE = "Z"
 
 
 def members(session: int) -> dict[int, str]:
@@ -16,18 +21,31 @@ def members(session: int) -> dict[int, str]:
     found = {}
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            name, state, owner, _ = _status(int(process.name))
-            if owner == session and state != "Z":
+            name, words = _status(int(process.name))
+            if int(words[_SESSION]) == session and words[_STATE] != _ZOMBIE:
                 found[int(process.name)] = name
     return found
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time of a process and of its children that have ended; 0 if it is gone."""
+    with contextlib.suppress(OSError):
+        _, words = _status(pid)
+        return sum(map(int, words[_CPU_FIELDS])) / os.sysconf("SC_CLK_TCK")
+    return 0.0
 
 
 def start_ticks(pid: int) -> int | None:
     """When a process began, in clock ticks since boot; None if it is dead. A later process with its id differs."""
     with contextlib.suppress(OSError):
-        _, state, _, ticks = _status(pid)
-        return None if state == "Z" else ticks
+        _, words = _status(pid)
+        return None if words[_STATE] == _ZOMBIE else int(words[_START])
     return None
+
+
+def parent_of(pid: int) -> int:
+    """Id of the process that started it, or of the one that it was left to; OSError if it is gone."""
+    return int(_status(pid)[1][_PARENT])
 
 
 def signal_process(pid: int, number: signal.Signals) -> None:
@@ -67,8 +85,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _status(pid: int) -> tuple[str, str, int, int]:
-    """Name, state, session and start, from /proc/PID/stat; OSError if there is none."""
+def _status(pid: int) -> tuple[str, list[str]]:
+    """A process's name, and the fields of /proc/PID/stat behind it; OSError if it is gone."""
     name, _, rest = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").partition("(")[2].rpartition(")")
-    words = rest.split()
-    return name, words[0], int(words[3]), int(words[19])
+    return name, rest.split()

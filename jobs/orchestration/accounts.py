@@ -5,6 +5,8 @@ from typing import Any
 
 Batch = Mapping[str, Any]
 """One row of the ledger, as `esclusa status --json` writes it."""
+_NOTES = ("replayed", "maintained", "deleted")
+"""Rows that say nothing of the batches that come one after the other."""
 
 
 def event_extra(batches: Sequence[Batch], last: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -35,7 +37,7 @@ def _behind(batches: Sequence[Batch], last: Mapping[str, Any] | None) -> Sequenc
 
 def held_batch(batches: Sequence[Batch]) -> Batch | None:
     """The batch that waits for a decision; None if none is held, or if a decision on it was taken already."""
-    newest = next((batch for batch in reversed(batches) if batch["status"] != "replayed"), None)
+    newest = next((batch for batch in reversed(batches) if batch["status"] not in _NOTES), None)
     return newest if newest and newest["status"] == "held" else None
 
 

@@ -25,8 +25,8 @@ When = str | list[Asset] | None
 EVENTS = ".events"
 """Behind a continuous pipeline's name: the DAG that publishes its events. No pipeline can have such a name."""
 _EVENTS_EVERY = "*/5 * * * *"
-_START = datetime(2026, 1, 1, tzinfo=UTC)
-_RETRIES = {
+START = datetime(2026, 1, 1, tzinfo=UTC)
+RETRIES = {
     "retries": 4,
     "retry_delay": timedelta(minutes=1),
     "retry_exponential_backoff": 2.0,
@@ -34,7 +34,7 @@ _RETRIES = {
 }
 _QUIET = {"spark.log.level": "WARN"}
 """Unless the target says otherwise: at INFO a stream would write gigabytes into its log."""
-_LASTING_RETRIES = _RETRIES | {"retries": 100}
+_LASTING_RETRIES = RETRIES | {"retries": 100}
 """A run that lasts for months outlives more drivers, and waits for a source for a day."""
 
 
@@ -44,12 +44,17 @@ def bundle_of(dag_file: str) -> Bundle:
 
 
 def build_dags(bundle: Bundle) -> Iterator[DAG]:
-    """The DAGs of each pipeline whose files are valid; only those of the one that is asked for, where one is."""
+    """The DAGs of each pipeline whose files are valid; only those of the one that is asked for, where one is.
+
+    Pipelines of a fleet have theirs together (fleet_dag.py).
+    """
     only = get_parsing_context().dag_id
     for name in pipeline_names(bundle):
         if only is None or only.removesuffix(EVENTS) == name:
             with suppress(ConfError):  # dags/check_conf.py reports it: an error here would hide all other DAGs
-                yield from _build_dags_of(bundle, load_pipeline(bundle, name))
+                pipeline = load_pipeline(bundle, name)
+                if pipeline.spec.fleet is None:
+                    yield from _build_dags_of(bundle, pipeline)
 
 
 def _build_dags_of(bundle: Bundle, pipeline: Pipeline) -> Iterator[DAG]:
@@ -62,7 +67,7 @@ def _build_dags_of(bundle: Bundle, pipeline: Pipeline) -> Iterator[DAG]:
 
 def build_scheduled(bundle: Bundle, pipeline: Pipeline) -> DAG:
     """Run, then publish, and ask about a held batch; at most one run at a time, and none for times that have passed."""
-    with _dag(pipeline, pipeline.name, schedule=_when(pipeline.spec.schedule)) as dag:
+    with _dag(pipeline, pipeline.name, schedule=start_when(pipeline.spec.schedule)) as dag:
         run, _ = _run_and_publish(bundle, pipeline)
         if pipeline.asks_when_held:
             with _held_group():
@@ -98,11 +103,11 @@ def _dag(pipeline: Pipeline, dag_id: str, schedule: When, **options: Any) -> DAG
         dag_id=dag_id,
         schedule=schedule,
         description=pipeline.spec.description or None,
-        start_date=_START,
+        start_date=START,
         catchup=False,
         max_active_runs=1,
         tags={"esclusa"},
-        default_args=options.pop("default_args", _RETRIES),
+        default_args=options.pop("default_args", RETRIES),
         **options,
     )
 
@@ -111,7 +116,7 @@ def _run_options(bundle: Bundle, pipeline: Pipeline) -> dict[str, Any]:
     return {
         "bundle": bundle,
         "pipeline": pipeline.name,
-        "spark_conf": _QUIET | {key: value for key, value in pipeline.spark.items() if key != "spark.master"},
+        "spark_conf": spark_options(pipeline.spark),
         "asks": pipeline.asks_when_held,
     }
 
@@ -145,7 +150,13 @@ def target_table(pipeline: str) -> Asset:
     return Asset(name=pipeline, uri=f"x-esclusa://{pipeline}", group="delta")
 
 
-def _when(schedule: Schedule | None) -> When:
+def spark_options(options: dict[str, str]) -> dict[str, str]:
+    """A target's Spark options for spark-submit; the master is the connection's."""
+    return _QUIET | {key: value for key, value in options.items() if key != "spark.master"}
+
+
+def start_when(schedule: Schedule | None) -> When:
+    """A pipeline's schedule as Airflow has it."""
     if isinstance(schedule, After):
         return [target_table(name) for name in schedule.after]
     return schedule.root if schedule else None

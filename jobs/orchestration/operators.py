@@ -1,5 +1,6 @@
 """The two tasks of a pipeline's DAG: run it in Spark's environment, then say which rows it committed."""
 
+import os
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -19,6 +20,7 @@ import jobs
 from jobs.orchestration.accounts import event_extra, held_reason
 from jobs.orchestration.spark_environment import NEWEST, SparkEnvironment, SparkEnvironmentError, environment_of
 from jobs.orchestration.triggers import WaitTrigger
+from jobs.pipeline import lifeline
 from jobs.pipeline.conf import Bundle
 from jobs.pipeline.errors import AlreadyRunningError, BatchHeldError, ConfError, StateMismatchError
 
@@ -35,6 +37,9 @@ class RunPipelineOperator(SparkSubmitOperator):
     pipeline asks a person, 3 (a batch is held). Exit codes 2, 6 and else 3 fail the task for good; all others, among
     them 4 and a killed driver, fail this try: a replay is harmless.
     """
+
+    template_fields = ()
+    """Conf is no template: Jinja in it could read connections, and put them into arguments."""
 
     def __init__(self, *, bundle: Bundle, pipeline: str, spark_conf: dict[str, str], asks: bool, **kwargs: Any) -> None:
         super().__init__(
@@ -68,6 +73,7 @@ class RunPipelineOperator(SparkSubmitOperator):
 
     def submit(self, context: Context, waited: int) -> int:
         """Submit and wait for the end, in this process."""
+        self._tie_to_this_task()
         try:
             super().execute(context)
         except AirflowException as error:
@@ -114,17 +120,16 @@ class RunPipelineOperator(SparkSubmitOperator):
         return AlreadyRunningError.exit_code
 
     def _answer_held(self, error: AirflowException) -> int:
-        reason = f"{BatchHeldError.code}: {self.pipeline}: {self._held_reason()}"
+        reason = held_message(self.bundle, self.pipeline)
         if not self.asks:
             raise AirflowFailException(reason) from error
         self.log.warning("%s", reason)
         return BatchHeldError.exit_code
 
-    def _held_reason(self) -> str:
-        try:
-            return held_reason(environment_of(self.bundle).read_ledger(self.bundle, self.pipeline))
-        except SparkEnvironmentError as error:
-            return f"a batch is held; the ledger cannot be read: {error}"
+    def _tie_to_this_task(self) -> None:
+        """A driver on this machine ends with this task process, and with the one that supervises it."""
+        if not self.is_in_cluster:
+            self.env_vars = {**(self.env_vars or {}), lifeline.VARIABLE: f"{os.getpid()},{os.getppid()}"}
 
 
 class PublishOperator(BaseOperator):
@@ -141,6 +146,10 @@ class PublishOperator(BaseOperator):
         for run in self.upstream_task_ids:
             if context["ti"].xcom_pull(task_ids=run) == AlreadyRunningError.exit_code:
                 raise AirflowSkipException("another run holds the pipeline, and says itself what it commits")
+        return self.publish(context)
+
+    def publish(self, context: Context) -> dict[str, Any]:
+        """Emit the event; AirflowSkipException if there is nothing to say."""
         newest_first = context["inlet_events"][self.table].ascending(False).limit(NEWEST)
         last = next(
             (event.extra for event in newest_first if "batch_ids" in (event.extra or {})), None
@@ -150,6 +159,15 @@ class PublishOperator(BaseOperator):
             raise AirflowSkipException("no rows were committed since the last event")
         context["outlet_events"][self.table].extra = extra
         return extra
+
+
+def held_message(bundle: Bundle, pipeline: str) -> str:
+    """Which batch is held and why, as the ledger has it."""
+    try:
+        reason = held_reason(environment_of(bundle).read_ledger(bundle, pipeline))
+    except SparkEnvironmentError as error:
+        reason = f"a batch is held; the ledger cannot be read: {error}"
+    return f"{BatchHeldError.code}: {pipeline}: {reason}"
 
 
 def require_connection(name: str) -> None:

@@ -5,7 +5,7 @@ Starts no Spark: `check` and DAG parsing rest on this module alone.
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 from jobs.pipeline.conf_messages import explain
 from jobs.pipeline.ddl import check_ddl, join_lines, strip_comments
 from jobs.pipeline.errors import ConfError, Problem
+from jobs.pipeline.fleet import find_fleets, find_members
 from jobs.pipeline.hints import did_you_mean
 from jobs.pipeline.model import (
     LOSS_SWITCHES,
@@ -88,6 +89,42 @@ def load_pipeline(bundle: Bundle, name: str) -> Pipeline:
     return _Loader(bundle, name).load()
 
 
+def load_target(bundle: Bundle) -> TargetSpec:
+    """Load and validate the environment alone; ConfError with every problem of its file."""
+    loader = _Loader(bundle, "")
+    target, _ = loader.load_target()
+    if target is None or loader.problems:
+        raise ConfError(loader.problems)
+    return target
+
+
+def load_fleet(bundle: Bundle, fleet: str, names: Iterable[str] = ()) -> tuple[list[Pipeline], dict[str, ConfError]]:
+    """The pipelines of a fleet, or those of them that are named, each loaded by itself; and what is wrong with others.
+
+    ConfError if there is no such fleet, or it has no such pipeline.
+    """
+    folder = bundle.conf / "pipelines"
+    members = [name for name in pipeline_names(bundle) if name in find_members(folder, fleet)]
+    if not members:
+        fleets = find_fleets(folder)
+        message = (
+            f"no pipeline names the fleet '{fleet}'{did_you_mean(fleet, fleets)}; fleets: {', '.join(fleets) or 'none'}"
+        )
+        raise ConfError([Problem(str(folder), 1, "fleet", message)])
+    others = [
+        Problem(str(folder), 1, "fleet", f"'{fleet}' has no pipeline '{name}'") for name in names if name not in members
+    ]
+    if others:
+        raise ConfError(others)
+    loaded, broken = [], {}
+    for name in dict.fromkeys(names or members):
+        try:
+            loaded.append(load_pipeline(bundle, name))
+        except ConfError as error:
+            broken[name] = error
+    return loaded, broken
+
+
 def _missing_pipelines(bundle: Bundle, names: list[str], known: list[str]) -> Iterator[Problem]:
     """Names that are no pipeline, and files that only their ending keeps from being one (all, if no name is given)."""
     folder = bundle.conf / "pipelines"
@@ -122,7 +159,7 @@ class _Loader:
         self.problems: list[Problem] = []
 
     def load(self) -> Pipeline:
-        target, variables = self._load_target()
+        target, variables = self.load_target()
         path = self.bundle.conf / "pipelines" / f"{self.name}.yml"
         if not re.fullmatch(NAME_PATTERN, self.name):
             self._add(path, "a pipeline's name is lower-case letters, digits and _, a letter first")
@@ -136,11 +173,12 @@ class _Loader:
         checks = self._load_suite(spec, file)
         self.problems += _function_problems(spec, file, self.bundle.root)
         self.problems += self._upstream_problems(spec, file)
+        self.problems += self._fleet_problems(spec, file)
         if self.problems or target is None:
             raise ConfError(self.problems)
         return self._assemble(spec, target, file, schema_ddl, checks)
 
-    def _load_target(self) -> tuple[TargetSpec | None, dict[str, str] | None]:
+    def load_target(self) -> tuple[TargetSpec | None, dict[str, str] | None]:
         """The target and all variables; these are known even where something else is wrong with the target."""
         folder = self.bundle.conf / "targets"
         path = folder / f"{self.bundle.target}.yml"
@@ -231,6 +269,16 @@ class _Loader:
             elif cycle := _way_back(self.bundle.conf / "pipelines", self.name, name):
                 yield file.problem(path, f"the pipeline would wait for itself: {' after '.join(cycle)}")
 
+    def _fleet_problems(self, spec: PipelineSpec, file: _File) -> Iterator[Problem]:
+        """Told of each member that differs from the first; the first itself is right."""
+        if spec.fleet:
+            schedules = find_members(self.bundle.conf / "pipelines", spec.fleet)
+            first, own = next(iter(schedules)), file.data.get("schedule")
+            if schedules[first] != own:
+                says = f"{first}.yml says {schedules[first]!r}, this one {own!r}"
+                message = f"the fleet '{spec.fleet}' has one schedule: {says}"
+                yield file.problem(("schedule",), message)
+
     def _read_file(self, path: Path) -> _File | None:
         text = self._read_text(path)
         try:
@@ -270,6 +318,7 @@ class _Loader:
             lease_path=f"{state}/leases/{self.name}",
             quarantine_path=spec.sink.quarantine_path or f"{spec.sink.path.rstrip('/')}_quarantine",
             spark=dict(target.spark),
+            maintenance=spec.maintenance or target.maintenance,
         )
 
     def _add(self, path: Path, message: str, line: int = 1) -> None:

@@ -5,8 +5,10 @@ elsewhere through Spark. Both know each other's application transactions.
 """
 
 import json
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -15,13 +17,16 @@ import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from pyspark.sql import DataFrame, SparkSession
 
-from jobs.pipeline.errors import LeaseLostError
+from jobs.pipeline.errors import LeaseLostError, UnavailableError
 from jobs.pipeline.file_lock import hold_new_table, hold_table_for_python, hold_table_for_spark
+from jobs.pipeline.model import SHORTEST_RETENTION
 from jobs.pipeline.storage import delete_file, exists, local_path, read_text, require_spark
 
 RETENTION = "delta.setTransactionRetentionDuration"
 """After how long a table forgets a transaction; never, if it is not set."""
 _COMMITS_SEARCHED = 200
+_LONGEST_STAY = SHORTEST_RETENTION - timedelta(days=1)
+"""How long staged files may wait; a day less than VACUUM leaves them alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +58,25 @@ class StagedAppend:
     _transaction: Any
     _written: Any
     _operation: Any
+    _begun_at: float
 
     def commit(self) -> Commit:
         """Make the rows visible, all at once, together with the transaction's id; starts no Spark job.
 
-        Raises Delta's ConcurrentTransactionException if another writer has committed the same app id meanwhile.
+        Raises Delta's ConcurrentTransactionException if another writer has committed the same app id meanwhile,
+        UnavailableError for files so old that a VACUUM may have removed them.
         """
+        self._refuse_stale()
         actions, tags = self._written.actions(), self._written.stringTags()
         with hold_table_for_spark(self._spark, self.path):
             version = self._transaction.commit(actions, self._operation, tags)
         return Commit(version, self.rows)
+
+    def _refuse_stale(self) -> None:
+        """A driver that was paused for days must not commit files that are gone."""
+        if time.time() - self._begun_at > _LONGEST_STAY.total_seconds():
+            message = f"files for {self.path} have waited {_LONGEST_STAY.days} days for their commit; write them anew"
+            raise UnavailableError(message)
 
     def discard(self) -> None:
         """Remove the files."""
@@ -78,15 +92,15 @@ def stage_append(df: DataFrame, path: str, transaction: TransactionId) -> Staged
     (`txnAppId` and `txnVersion` on a writer) commits in the same breath, before anyone can look at what the scan
     observed, and reconstructs the whole table state for each write only to ask for one transaction's version.
     """
-    spark = df.sparkSession
-    log = _log(spark, path)
+    spark, begun_at = df.sparkSession, time.time()
+    log = delta_log(spark, path)
     running = log.startTransaction()
     getattr(running.readTxn(), "$plus$eq")(transaction.app_id)
     written = _append_command(df, log, transaction).writeAndReturnCommitData(
         running, _session(spark), _none(spark), False
     )
     rows = _rows_of(map(json.loads, _texts(written)))
-    return StagedAppend(path, rows, spark, running, written, _append_operation(spark))
+    return StagedAppend(path, rows, spark, running, written, _append_operation(spark), begun_at)
 
 
 def _append_command(df: DataFrame, log: Any, transaction: TransactionId) -> Any:
@@ -107,7 +121,8 @@ def _append_operation(spark: SparkSession) -> Any:
     return write(jvm.org.apache.spark.sql.SaveMode.Append, *[_none(spark)] * 8)
 
 
-def _log(spark: SparkSession, path: str) -> Any:
+def delta_log(spark: SparkSession, path: str) -> Any:
+    """The JVM's DeltaLog of a table."""
     return _jvm(spark).org.apache.spark.sql.delta.DeltaLog.forTable(_session(spark), path)
 
 
@@ -131,14 +146,32 @@ def _texts(written: Any) -> Iterator[str]:
 
 def find_commit(spark: SparkSession, path: str, transaction: TransactionId) -> Commit | None:
     """The commit that made this transaction, looking back from the newest; None if it is not near."""
+    found = _find_actions(spark, path, transaction)
+    return Commit(found[0], _rows_of(found[1])) if found else None
+
+
+def find_metrics(spark: SparkSession, path: str, transaction: TransactionId) -> dict[str, str]:
+    """What Delta's own command counted in the commit that made this transaction; empty if that is not near."""
+    found = _find_actions(spark, path, transaction)
+    metrics = (
+        [action["commitInfo"].get("operationMetrics", {}) for action in found[1] if "commitInfo" in action]
+        if found
+        else []
+    )
+    return metrics[0] if metrics else {}
+
+
+def _find_actions(
+    spark: SparkSession, path: str, transaction: TransactionId
+) -> tuple[int, list[dict[str, Any]]] | None:
     newest = newest_version(spark, path)
+    wanted = {"appId": transaction.app_id, "version": transaction.version}
     for version in range(newest, max(-1, newest - _COMMITS_SEARCHED), -1):
         if not exists(spark, _log_file(path, version)):
             return None
         actions = _actions(spark, path, version)
-        wanted = {"appId": transaction.app_id, "version": transaction.version}
         if any(wanted.items() <= action.get("txn", {}).items() for action in actions):
-            return Commit(version, _rows_of(actions))
+            return version, actions
     return None
 
 
@@ -231,7 +264,7 @@ def last_transaction(spark: SparkSession | None, path: str, app_id: str) -> int 
     folder = local_path(path)
     if folder is not None:
         return DeltaTable(folder).transaction_version(app_id)
-    found = _snapshot(spark, path).transactions().get(app_id)
+    found = snapshot_of(spark, path).transactions().get(app_id)
     return int(found.get()) if found.isDefined() else None
 
 
@@ -265,7 +298,7 @@ def read_table(spark: SparkSession | None, path: str, app_id: str) -> TableState
 def _read_table_by_spark(spark: SparkSession | None, path: str, app_id: str) -> TableState | None:
     if not exists(spark, f"{path}/_delta_log"):
         return None
-    snapshot = _snapshot(spark, path)
+    snapshot = snapshot_of(spark, path)
     about = snapshot.metadata()
     retention = about.configuration().get(RETENTION)
     found = snapshot.transactions().get(app_id)
@@ -289,8 +322,8 @@ def find_restore(spark: SparkSession | None, path: str, app_id: str, newest: int
         actions = _actions(spark, path, version)
         if any(action.get("txn", {}).get("appId") == app_id for action in actions):
             return shown if shown < version else None
-        if version == shown:
-            shown = next((found for found in map(_restored_version, actions) if found is not None), shown)
+        if version == shown:  # what this version shows is what the one before it showed, unless it is a RESTORE
+            shown = next((found for found in map(_restored_version, actions) if found is not None), version - 1)
     return None
 
 
@@ -305,10 +338,11 @@ def _restored_version(action: dict[str, Any]) -> int | None:
 def newest_version(spark: SparkSession, path: str) -> int:
     """The table's newest version."""
     folder = local_path(path)
-    return DeltaTable(folder).version() if folder is not None else int(_snapshot(spark, path).version())
+    return DeltaTable(folder).version() if folder is not None else int(snapshot_of(spark, path).version())
 
 
-def _snapshot(spark: SparkSession | None, path: str) -> Any:
+def snapshot_of(spark: SparkSession | None, path: str) -> Any:
+    """The JVM's Snapshot of a table's newest version."""
     spark = require_spark(spark, path)
     none = _none(spark)
-    return _log(spark, path).update(False, none, none)
+    return delta_log(spark, path).update(False, none, none)

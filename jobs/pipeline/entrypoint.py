@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from jobs.pipeline import lifeline
 from jobs.pipeline.conf import Bundle
 from jobs.pipeline.errors import ConfError, EsclusaError
 
@@ -34,6 +35,7 @@ def bundle_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option("--var", "variables", type=_Variable(), multiple=True, help="Overrides a variable of the target.")
     @functools.wraps(command)
     def with_bundle(conf: Path, target: str, variables: tuple[tuple[str, str], ...], **rest: Any) -> None:
+        lifeline.follow_environment()
         exit_code = run_guarded(lambda: command(bundle=Bundle(conf, target, dict(variables)), **rest))
         if exit_code:
             sys.exit(exit_code)

@@ -109,6 +109,12 @@ class TableForgetsError(StateMismatchError):
     code = "TABLE_FORGETS"
 
 
+class RetentionTooShortError(StateMismatchError):
+    """Maintenance would remove what a table's own properties promise its readers."""
+
+    code = "RETENTION_TOO_SHORT"
+
+
 class ReplayDiffersError(StateMismatchError):
     """A batch of this id is written, over another part of the source."""
 
@@ -119,6 +125,12 @@ class SourceChangedError(StateMismatchError):
     """The checkpoint counts through another source than conf names."""
 
     code = "SOURCE_CHANGED"
+
+
+class FileChangedError(StateMismatchError):
+    """A file was overwritten under a batch that is committed in part."""
+
+    code = "FILE_CHANGED"
 
 
 class TopicRecreatedError(StateMismatchError):

@@ -34,6 +34,10 @@ class Point(StrEnum):
     REPLAY_MARKED = "replay.marked"
     """In a replay of quarantined rows, as the next one."""
     REPLAY_WRITTEN = "replay.written"
+    MAINTENANCE_COMMITS = "maintenance.commits"
+    """In maintenance, as the next ones: files are written, the table is locked, and the commit is about to be made."""
+    MAINTENANCE_STEP = "maintenance.step"
+    """One of its steps is done: rows deleted, then for each table files joined, files removed, log shortened."""
 
 
 class Action(StrEnum):

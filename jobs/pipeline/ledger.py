@@ -1,7 +1,9 @@
 """The ledger: one row a batch, in a Delta table of its own for each pipeline."""
 
+import getpass
+import platform
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -66,6 +68,10 @@ class Status(StrEnum):
     """No end: a person's decision on a held batch, which the next run carries out."""
     REPLAYED = "replayed"
     """A replay of quarantined rows; batch_id is its number."""
+    MAINTAINED = "maintained"
+    """No batch: what `esclusa maintain` did to the tables."""
+    DELETED = "deleted"
+    """No batch: rows of the quarantine that maintenance has deleted; batch_id is the deletion's number."""
 
 
 _ENDS = [str(Status.DONE), str(Status.RESET)]
@@ -145,22 +151,22 @@ def _check_rows(verdict: Verdict) -> list[dict[str, Any]]:
     ]
 
 
-def reset_row(pipeline: str, query_id: str, message: str, at: datetime) -> dict[str, Any]:
-    """The row that says who set a checkpoint aside, when, and where it is; it counts no rows."""
+def operator_row(pipeline: str, status: Status, message: str, at: datetime) -> dict[str, Any]:
+    """The row that says what was done by hand or by maintenance, by whom and when; it counts no rows."""
     counts = dict.fromkeys((name for name in SCHEMA.names if name.startswith("rows_")), 0)
     return {
         **counts,
         "pipeline": pipeline,
-        "query_id": query_id,
+        "query_id": "",
         "batch_id": -1,
-        "status": str(Status.RESET),
-        "message": message,
+        "status": str(status),
+        "message": f"{getpass.getuser()}@{platform.node()}: {message}",
         "started_at": at,
-        "finished_at": at,
+        "finished_at": datetime.now(UTC),
         "source_range": "{}",
         "checks": [],
         "rules_fingerprint": "",
-        "duration_ms": [("total", 0)],
+        "duration_ms": [("total", int((datetime.now(UTC) - at).total_seconds() * 1000))],
     }
 
 

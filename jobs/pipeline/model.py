@@ -1,5 +1,7 @@
 """The conf language: frozen types that say which keys a pipeline may have. No Spark, no I/O."""
 
+import re
+from datetime import timedelta
 from enum import StrEnum
 from posixpath import normpath
 from typing import Annotated, Any, ClassVar, Literal
@@ -18,7 +20,7 @@ from pydantic import (
 )
 
 from jobs.pipeline.cron import check_cron
-from jobs.pipeline.durations import check_duration, check_wait
+from jobs.pipeline.durations import as_timedelta, check_duration, check_wait
 
 NAME_PATTERN = r"^[a-z][a-z0-9_]{0,62}$"
 
@@ -307,6 +309,47 @@ Schedule = Annotated[
 ]
 
 
+SHORTEST_RETENTION = timedelta(days=7)
+"""Delta's own: a reader, or a batch between its files and its commit, that takes longer would find files gone."""
+_PROPERTY_DURATION = re.compile(r"\s*(?:interval\s+)?(\d+)\s+(hour|day|week)s?\s*", re.IGNORECASE)
+
+
+class QuarantineRetention(Strict):
+    """How long rows stay in the quarantine, from the day they were set apart. Each deletion stands in the ledger."""
+
+    resolved: Duration | None = None
+    """Rows that a replay has written or dropped. None: for ever."""
+    any: Duration | None = None
+    """All rows, also those that a replay might still need. None: for ever."""
+
+
+class Maintenance(Strict):
+    """What `esclusa maintain` does to the tables of a pipeline: target, quarantine, its replays, ledger."""
+
+    optimize: bool = True
+    """Whether small files are joined; a table with cluster_by is clustered by it."""
+    vacuum: Duration = "7 days"
+    """How long files stay that the newest version does not need: as long as the slowest reader reads."""
+    log: Duration = "30 days"
+    """How long versions stay: as far back as time travel and RESTORE reach."""
+    checkpoints: Duration | None = None
+    """How long checkpoints stay that --reset-checkpoint has set aside. None: for ever."""
+    quarantine: QuarantineRetention = QuarantineRetention()
+
+    @model_validator(mode="after")
+    def _keeps_what_others_need(self) -> "Maintenance":
+        for key, duration in (("vacuum", self.vacuum), ("log", self.log)):
+            if as_timedelta(duration) < SHORTEST_RETENTION:
+                message = f"{key}: {duration} is under 7 days; readers, and batches in flight, would find files gone"
+                raise ValueError(message)
+        if as_timedelta(self.log) < as_timedelta(self.vacuum):
+            message = (
+                f"log: {self.log} is under vacuum ({self.vacuum}); files would outlive the versions they belong to"
+            )
+            raise ValueError(message)
+        return self
+
+
 class Scope(StrEnum):
     """What a check looks at: each row, the batch as a whole, or the columns' names and types."""
 
@@ -357,6 +400,10 @@ class PipelineSpec(Strict):
     """What the orchestrator does about a held batch; the batch is held either way."""
     decision_timeout: Wait = "1 day"
     """How long the orchestrator waits for an answer; without one the batch stays held and the run fails."""
+    fleet: Annotated[str, Field(pattern=NAME_PATTERN)] | None = None
+    """Pipelines that share this name run in one Spark application, on one schedule."""
+    maintenance: Maintenance | None = None
+    """None: the target's, if it has one; else nobody maintains the tables."""
 
     @model_validator(mode="after")
     def _only_a_question_has_a_timeout(self) -> "PipelineSpec":
@@ -366,9 +413,22 @@ class PipelineSpec(Strict):
 
     @model_validator(mode="after")
     def _only_runs_that_end_are_scheduled(self) -> "PipelineSpec":
-        if self.schedule is not None and not self.trigger.available_now:
-            message = "schedule: a pipeline with processing_time runs until stopped; remove it, or set available_now"
-            raise ValueError(message)
+        for key, value in (("schedule", self.schedule), ("fleet", self.fleet)):
+            if value is not None and not self.trigger.available_now:
+                message = f"{key}: a pipeline with processing_time runs until stopped; remove it, or set available_now"
+                raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _maintenance_keeps_what_the_table_promises(self) -> "PipelineSpec":
+        policy = self.maintenance
+        promised = {key.lower(): value for key, value in self.sink.table_properties.items()}
+        for key, duration in (("deletedFile", policy.vacuum), ("log", policy.log)) if policy else ():
+            name = f"delta.{key}RetentionDuration"
+            match = _PROPERTY_DURATION.fullmatch(promised.get(name.lower(), ""))
+            if match and timedelta(**{f"{match[2].lower()}s": int(match[1])}) > as_timedelta(duration):
+                message = f"maintenance: {duration} is less than the table promises its readers: {name} = {match[0]}"
+                raise ValueError(message)
         return self
 
     @property
@@ -385,6 +445,10 @@ class TargetSpec(Strict):
     """Directory for checkpoints, ledgers and leases; every driver that may run a pipeline must reach it."""
     spark: dict[str, Option] = {}
     """Spark options for `esclusa run`; under spark-submit its own --conf and --properties-file decide."""
+    maintenance: Maintenance | None = None
+    """For pipelines that have none of their own."""
+    maintenance_schedule: Cron = Cron("@weekly")
+    """When the orchestrator maintains the tables of all pipelines that have a policy."""
 
 
 class Pipeline(Strict):
@@ -406,6 +470,8 @@ class Pipeline(Strict):
     quarantine_path: str
     lease_path: str
     spark: dict[str, str]
+    maintenance: Maintenance | None = None
+    """The pipeline's own, or the target's."""
 
     @property
     def can_be_held(self) -> bool:

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 
 from pyspark.sql import SparkSession
 
-from jobs.pipeline.checkpoint import CheckpointState, read_state
+from jobs.pipeline.checkpoint import CheckpointState, SeenFile, read_batch_files, read_state
 from jobs.pipeline.commit import Step, transaction
 from jobs.pipeline.delta import RETENTION, TableState, find_restore, last_transaction, read_table
 from jobs.pipeline.errors import (
     CheckpointGoneError,
+    FileChangedError,
     ReplayDiffersError,
     SourceChangedError,
     TableBehindError,
@@ -26,9 +27,11 @@ from jobs.pipeline.ledger import find_source_range, find_writers
 from jobs.pipeline.model import Pipeline
 from jobs.pipeline.reset import reset_app_id
 from jobs.pipeline.sources.source import read_topic_ids
+from jobs.pipeline.storage import exists, modified_ms
 
 _COMPARED = (Step.TARGET, Step.QUARANTINE)
 """Tables that hold rows, which must stay the same tables."""
+_FILES_NAMED = 5
 _RESET = "`esclusa run {} --reset-checkpoint` starts anew: it reads all that the source holds, also what is written"
 
 
@@ -66,6 +69,8 @@ def check_state(spark: SparkSession | None, pipeline: Pipeline) -> int:
     _refuse_lost_checkpoint(spark, pipeline, state, tables, newest)
     _refuse_lost_plans(pipeline, state, tables, newest)
     _refuse_table_behind(spark, pipeline, state, tables.get(Step.TARGET))
+    if state.done < state.planned == newest:
+        _refuse_changed_files(spark, pipeline, tables.get(Step.LEDGER), newest)
     return newest
 
 
@@ -218,6 +223,28 @@ def _refuse_table_behind(
     restored = find_restore(spark, path, app_id, target.version)
     if restored is not None:
         raise _table_behind(pipeline, f"was set back to version {restored}, from before batch {state.done}")
+
+
+def _refuse_changed_files(
+    spark: SparkSession | None, pipeline: Pipeline, ledger: TableState | None, batch_id: int
+) -> None:
+    """The rest of a batch must come of what its beginning came of; files that are gone are found elsewhere."""
+    if ledger is not None and ledger.transaction == batch_id:
+        return
+    files = read_batch_files(spark, pipeline.checkpoint, batch_id)
+    changed = [file.plain_path for file in files if _was_changed(spark, file)]
+    if changed:
+        message = (
+            f"batch {batch_id} is committed in part, and of its {len(files)} files these have changed since: "
+            f"{_listed(changed[:_FILES_NAMED])}. Put the earlier content back, with its modification time (cp -p), and "
+            f"run again; place the new content under a new name"
+        )
+        raise FileChangedError(message)
+
+
+def _was_changed(spark: SparkSession | None, file: SeenFile) -> bool:
+    path = file.plain_path if spark else file.path
+    return exists(spark, path) and modified_ms(spark, path) != file.modified_ms
 
 
 def _table_behind(pipeline: Pipeline, found: str) -> TableBehindError:

@@ -95,7 +95,7 @@ class JsonProgress:
         self._write({"event": "failed", "pipeline": pipeline.name, "code": error.code, "message": str(error)})
 
     def _write(self, event: dict[str, object]) -> None:
-        print(json.dumps(event, default=str), flush=True)
+        print(json.dumps(event, default=str) + "\n", end="", flush=True)  # one write: other threads print too
 
 
 @dataclass(slots=True)
@@ -137,6 +137,6 @@ class LiveProgress:
         table = Table(box=None, header_style="dim")
         for title in ("pipeline", "batches", "rows", "rows/s", "left", "quarantined", "state"):
             table.add_column(title, justify="left" if title in {"pipeline", "state"} else "right")
-        for summary in self.summaries.values():
+        for summary in list(self.summaries.values()):  # others begin meanwhile
             table.add_row(*summary.as_cells())
         self.live.update(table)

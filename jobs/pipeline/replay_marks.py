@@ -97,15 +97,16 @@ def open_rows(spark: SparkSession, pipeline: Pipeline, finished: list[int]) -> D
     )
     if not finished:
         return rows
-    newest = (
-        _marks(spark, pipeline)
-        .where(F.col("replay_id").isin(finished))
-        .groupBy("row_id")
-        .agg(F.max_by(F.struct("outcome", "_errors"), "replay_id").alias("newest"))
-    )
+    newest = _newest_marks(spark, pipeline, finished)
     is_open = F.coalesce(F.col("newest.outcome"), F.lit(Outcome.QUARANTINED.value)) == Outcome.QUARANTINED.value
     errors = F.coalesce(F.col("newest._errors"), F.col("_errors"))
     return rows.join(newest, "row_id", "left").where(is_open).withColumn("_errors", errors).drop("newest")
+
+
+def resolved_rows(spark: SparkSession, pipeline: Pipeline, finished: list[int]) -> DataFrame:
+    """`row_id` of the rows that a finished replay has written or dropped; lazy. Once resolved, a row stays so."""
+    newest = _newest_marks(spark, pipeline, finished)
+    return newest.where(F.col("newest.outcome") != Outcome.QUARANTINED.value).select("row_id")
 
 
 def record_replay(spark: SparkSession, pipeline: Pipeline, ledger: SmallTable) -> None:
@@ -114,6 +115,12 @@ def record_replay(spark: SparkSession, pipeline: Pipeline, ledger: SmallTable) -
     if replay_id > last_replay(spark, pipeline, ReplayStep.LEDGER):
         wanted = replay_transaction(pipeline, ReplayStep.LEDGER, replay_id)
         ledger.append([_ledger_row(spark, pipeline, replay_id)], wanted)
+
+
+def _newest_marks(spark: SparkSession, pipeline: Pipeline, finished: list[int]) -> DataFrame:
+    """`row_id`, and the outcome and reasons of the newest finished replay of it."""
+    marks = _marks(spark, pipeline).where(F.col("replay_id").isin(finished))
+    return marks.groupBy("row_id").agg(F.max_by(F.struct("outcome", "_errors"), "replay_id").alias("newest"))
 
 
 def _marks(spark: SparkSession, pipeline: Pipeline) -> DataFrame:

@@ -1,7 +1,5 @@
 """Sets a checkpoint aside on an operator's word: `esclusa run NAME --reset-checkpoint`."""
 
-import getpass
-import platform
 from datetime import UTC, datetime
 
 from pyspark.sql import SparkSession
@@ -26,11 +24,11 @@ def reset_checkpoint(spark: SparkSession, pipeline: Pipeline) -> str:
         query_id = read_query_id(spark, pipeline.checkpoint) or ""
         table = SmallTable(spark, pipeline.ledger_path, ledger.SCHEMA)
         table.create()
-        message = f"{getpass.getuser()}@{platform.node()}: {_set_aside(spark, pipeline.checkpoint, at)}"
+        message = _set_aside(spark, pipeline.checkpoint, at)
         lease.check()
-        row = ledger.reset_row(pipeline.name, query_id, message, at)
+        row = ledger.operator_row(pipeline.name, ledger.Status.RESET, message, at) | {"query_id": query_id}
         table.append([row], TransactionId(reset_app_id(query_id), int(at.timestamp() * 1000)))
-    return message
+    return str(row["message"])
 
 
 def reset_app_id(query_id: str) -> str:

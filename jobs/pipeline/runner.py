@@ -31,6 +31,7 @@ from jobs.pipeline.preflight import check_replay, check_start, remember_start
 from jobs.pipeline.prepare import prepare
 from jobs.pipeline.sources.file_faults import SkippedFile, find_skipped, has_glob_signs, require_files
 from jobs.pipeline.sources.source import open_files, open_stream
+from jobs.pipeline.table_watch import watch_tables
 
 POLL_SECONDS = 1
 
@@ -73,7 +74,9 @@ class PipelineRun:
         unparsed = open_stream(self.spark, self.pipeline)
         found = check_start(self.spark, self.pipeline)
         self._newest_written = found.newest_written
-        self._prepared = prepare(self.spark, unparsed, self.pipeline, lease)
+        prepared = prepare(self.spark, unparsed, self.pipeline, lease)
+        tables = [self.pipeline.spec.sink.path, self.pipeline.quarantine_path, self.pipeline.ledger_path]
+        self._prepared = replace(prepared, lease=self._held.enter_context(watch_tables(lease, tables)))
         remember_start(self.spark, self.pipeline, found)
         writer = unparsed.writeStream.queryName(self.pipeline.name).option(
             "checkpointLocation", self.pipeline.checkpoint

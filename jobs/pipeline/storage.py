@@ -49,6 +49,14 @@ def read_text(spark: SparkSession | None, path: str) -> str:
         stream.close()
 
 
+def modified_ms(spark: SparkSession | None, path: str) -> int:
+    """When the file was last written, in milliseconds since 1970; for local ones without Spark, too."""
+    if spark is None:
+        return _without_spark(path).stat().st_mtime_ns // 1_000_000
+    file_system, target = _open(spark, path)
+    return int(file_system.getFileStatus(target).getModificationTime())
+
+
 def delete_file(spark: SparkSession, path: str) -> None:
     """Remove one file; nothing happens if it is not there."""
     file_system, target = _open(spark, path)

@@ -1,7 +1,9 @@
 """One pipeline under a series of kills: fed, killed, restarted, at last drained, and audited."""
 
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 
 from jobs.testing.checker import Conservation, Tables, Violation, audit
@@ -23,8 +25,13 @@ class Strike:
     was_killed: bool
     batch: int
     """The newest batch that was planned when the run had died; -1 for none."""
+    wall_seconds: float = 0
+    cpu_seconds: float = 0
+    """Of the run that was killed."""
     recovery_seconds: float | None = None
     """Of the run that followed: from its start to its first commit."""
+    spark_seconds: float | None = None
+    """The part of it until Spark was there."""
     lost: int = 0
     doubled: int = 0
     misplaced: int = 0
@@ -49,10 +56,15 @@ class Lane:
     violations: list[Violation] = field(default_factory=list)
     conservation: Conservation = field(default_factory=Conservation)
 
-    def run(self, cases: Iterable[Case]) -> None:
-        """Meet every case, drain the source, audit; a reader watches the target all the while."""
+    def run(self, cases: Iterable[Case], deadline: float = inf) -> None:
+        """Meet every case, drain the source, audit; a reader watches the target all the while.
+
+        No case begins behind the deadline, by time.monotonic; draining and auditing do.
+        """
         with Reader(self.tables.target, self.tables.id_column) as reader:
             for case in cases:
+                if time.monotonic() > deadline:
+                    break
                 self._meet(case)
             self._drain()
         self._audit()
@@ -68,7 +80,9 @@ class Lane:
         if outcome is None:
             return
         planned = Checkpoint(self.tables.checkpoint).planned
-        self.strikes.append(Strike(case, outcome.was_killed, max(planned, default=-1)))
+        self.strikes.append(
+            Strike(case, outcome.was_killed, max(planned, default=-1), outcome.wall_seconds, outcome.cpu_seconds)
+        )
         if case.is_scripted and not outcome.was_killed:
             self._report(f"{case.name}: the run ended with {outcome.exit_code} before the kill")
         if outcome.was_killed and outcome.exit_code == 0 and case.is_scripted:
@@ -88,6 +102,7 @@ class Lane:
             return None
         if self.strikes and self.strikes[-1].recovery_seconds is None:
             self.strikes[-1].recovery_seconds = outcome.recovery_seconds
+            self.strikes[-1].spark_seconds = outcome.spark_seconds
         return outcome
 
     def _drain(self) -> None:

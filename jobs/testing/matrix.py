@@ -26,8 +26,9 @@ class Case:
     """Whether its moment must come; a random time may fall behind the run's end."""
 
 
-def steady_cases(tables: Tables, *, over_files: bool, random: Random) -> list[Case]:
-    """All points of a batch but table creation, each with every set of victims, in random order.
+def steady_cases(tables: Tables, *, over_files: bool, random: Random) -> list[list[Case]]:
+    """All points of a batch but table creation, each with every set of victims, in random order; cases of one list
+    follow each other.
 
     Most strike in the second batch of a run, so that the run has recovered from the kill before it. K17 strikes thrice
     in the first, which then is the recovery.
@@ -41,7 +42,7 @@ def steady_cases(tables: Tables, *, over_files: bool, random: Random) -> list[Ca
     graceful = [[_graceful(random)] for _ in Victims]
     groups = single + thrice + graceful
     random.shuffle(groups)
-    return [case for group in groups for case in group]
+    return groups
 
 
 def creation_cases(tables: Tables) -> list[Case]:

@@ -15,11 +15,14 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from jobs.dev.processes import kill_process, members
+from jobs.dev.processes import cpu_seconds, kill_process, members
 from jobs.pipeline.failpoints import MARK, VARIABLE, Action
 
-POLL_SECONDS = 0.001
+FILE_SECONDS = 0.002
+"""How often a folder is looked at for the file that is a kill's moment."""
 LOOK_SECONDS = 0.1
+_COUNT_SECONDS = 0.5
+"""How often a run's CPU time is read, which looks at every process of the machine."""
 LIMIT_SECONDS = 180
 """A run that takes longer counts as hung."""
 _RENAMES = "rename,renameat,renameat2,link,linkat"
@@ -28,6 +31,7 @@ _SLOW_RENAMES = [
     *["-e", f"trace={_RENAMES}", "-e", f"inject={_RENAMES}:delay_enter=40000"],
 ]
 """40 ms before each call. The tracer is no parent of the run, and in a session of its own."""
+_SPARK_IS_UP = b'"event": "start"'
 
 
 class Victims(StrEnum):
@@ -98,6 +102,11 @@ class Outcome:
     exit_code: int
     recovery_seconds: float | None
     """From the start to the first new version of a watched table; None if there was none."""
+    spark_seconds: float | None = None
+    """From the start to the run's own first line, by when the session is there; None if it wrote none."""
+    wall_seconds: float = 0
+    cpu_seconds: float = 0
+    """Of Python and its JVM, as last seen within half a second of their end."""
 
 
 class HungError(Exception):
@@ -121,15 +130,15 @@ class Nemesis:
         Python's end is the run's end: its JVM may live a little longer, as after a real kill. Raises HungError.
         """
         begin = self.log.stat().st_size if self.log.exists() else 0
-        watch = _Watch(self._start(kill), kill, self.tables)
+        watch = _Watch(self._start(kill), kill, self.tables, self.log, begin)
         try:
             self._follow(watch, has_caught_up)
         finally:
             if watch.process.poll() is None:
                 strike(watch.process.pid, Victims.BOTH)
                 watch.process.wait()
-        was_killed = watch.was_struck or watch.was_asked or MARK.encode() in self.log.read_bytes()[begin:]
-        return Outcome(was_killed, watch.process.returncode, watch.recovery_seconds)
+        was_killed = watch.was_struck or watch.was_asked or MARK.encode() in watch.read_log()
+        return watch.outcome(was_killed=was_killed)
 
     def _follow(self, watch: "_Watch", has_caught_up: Callable[[], bool] | None) -> None:
         while watch.process.poll() is None:
@@ -137,7 +146,7 @@ class Nemesis:
             if has_caught_up is not None and watch.looks_now and has_caught_up():
                 watch.process.send_signal(signal.SIGTERM)
                 has_caught_up = None
-            time.sleep(POLL_SECONDS)
+            time.sleep(watch.interval_seconds)
 
     def bury_survivors(self) -> list[int]:
         """Wait until no process of an earlier run lives; returns, and kills, those that live on for LIMIT_SECONDS."""
@@ -171,11 +180,17 @@ class _Watch:
     process: subprocess.Popen[bytes]
     kill: Kill | None
     tables: Sequence[Path]
+    log: Path
+    log_begin: int
+    """Bytes of the log that are of earlier runs."""
     was_struck: bool = False
     was_asked: bool = False
     looks_now: bool = False
     """Whether this tick is one of those, ten a second, that look at more than the kill's own moment."""
     recovery_seconds: float | None = None
+    spark_seconds: float | None = None
+    _cpu_seconds: dict[int, float] = field(default_factory=dict)
+    _counted: float = 0
     _started: float = field(default_factory=time.monotonic)
     _looked: float = 0
     _versions: set[str] = field(default_factory=set)
@@ -188,9 +203,33 @@ class _Watch:
         if self.kill and isinstance(self.kill.moment, AtFile):
             self._files = matching(self.kill.moment)
 
+    @property
+    def interval_seconds(self) -> float:
+        """A file that marks the moment is looked for more often than anything else, until the kill."""
+        is_waiting = self.kill and isinstance(self.kill.moment, AtFile) and not self.was_struck
+        return FILE_SECONDS if is_waiting else LOOK_SECONDS / 4
+
+    def outcome(self, *, was_killed: bool) -> Outcome:
+        """What is known of a run that has ended."""
+        return Outcome(
+            was_killed,
+            self.process.returncode,
+            self.recovery_seconds,
+            self.spark_seconds,
+            time.monotonic() - self._started,
+            sum(self._cpu_seconds.values()),
+        )
+
+    def read_log(self) -> bytes:
+        """What this run has written."""
+        with self.log.open("rb") as log:
+            log.seek(self.log_begin)
+            return log.read()
+
     def tick(self) -> None:
         elapsed = time.monotonic() - self._started
         if self.kill and not self.was_struck and self._is_due(self.kill.moment, elapsed):
+            self._count(elapsed)
             strike(self.process.pid, self.kill.victims)
             self.was_struck = True
         self.looks_now = elapsed - self._looked > LOOK_SECONDS
@@ -219,8 +258,17 @@ class _Watch:
         self._looked = elapsed
         if self.recovery_seconds is None and self._all_versions() - self._versions:
             self.recovery_seconds = elapsed
+        if self.spark_seconds is None and _SPARK_IS_UP in self.read_log():
+            self.spark_seconds = elapsed
+        if elapsed - self._counted > _COUNT_SECONDS:
+            self._count(elapsed)
         if elapsed > LIMIT_SECONDS:
             raise HungError(f"a run neither ended nor met its kill within {LIMIT_SECONDS} s")
+
+    def _count(self, elapsed: float) -> None:
+        """Processes that live have a higher figure each time; the dead keep their last."""
+        self._counted = elapsed
+        self._cpu_seconds |= {pid: cpu_seconds(pid) for pid in members(self.process.pid)}
 
     def _all_versions(self) -> set[str]:
         return {
@@ -244,7 +292,6 @@ def _is_match(entry: os.DirEntry[str], moment: AtFile) -> bool:
 
 def strike(session: int, victims: Victims) -> None:
     """SIGKILL to the session's Python processes, its JVM, or all; the JVM first, for Python may outlive the look."""
-    processes = sorted(members(session).items(), key=lambda item: item[1] != "java")
-    for pid, name in processes:
+    for pid, name in sorted(members(session).items(), key=lambda item: item[1] != "java"):
         if victims is Victims.BOTH or (name == "java") == (victims is Victims.JVM):
             kill_process(pid)

@@ -12,7 +12,7 @@ from deltalake.exceptions import TableNotFoundError
 
 from jobs.testing.checker import Violation
 
-_INTERVAL_SECONDS = 0.2
+_INTERVAL_SECONDS = 0.5
 
 
 @dataclass(slots=True)

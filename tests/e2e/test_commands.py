@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 
+import pytest
 from deltalake import DeltaTable
 
 from jobs.dev.produce import create_topic, produce
@@ -104,6 +105,7 @@ def test_sigterm_ends_a_continuous_run_cleanly_and_a_second_run_is_turned_away(b
     assert DeltaTable(bundle.table("flights")).to_pyarrow_table().num_rows == 1
 
 
+@pytest.mark.fault("K7")
 def test_kill_between_quarantine_and_target_doubles_and_loses_nothing(bundle, monkeypatch):
     land(bundle, "a.csv", ROW, ROW.replace("EWR", "XXX"))
     monkeypatch.setenv("ESCLUSA_FAILPOINT", "quarantine.after:1:kill9-both")

@@ -141,6 +141,7 @@ def ledger(bundle):
     return read_ledger(str(bundle.folder / "data" / "state" / "ledger" / "flights"))
 
 
+@pytest.mark.fault("E4", "E10", "I11")
 def test_paused_driver_keeps_its_lease_and_commits_nothing_once_another_has_it(bundle):
     """Two runs start at once; the one that works is paused, goes on, is paused again, and then finds a third."""
     script = PAUSE_AT_TARGET_AND_LEDGER
@@ -169,6 +170,7 @@ def test_paused_driver_keeps_its_lease_and_commits_nothing_once_another_has_it(b
     assert ledger(bundle) == [row]
 
 
+@pytest.mark.fault("K18", "I11")
 def test_jvm_that_outlives_its_python_keeps_the_next_run_waiting_and_doubles_nothing(bundle):
     leases = lease_folder(bundle)
     with driver(bundle, FREEZE_THE_JVM_IN_ITS_COMMIT_AND_DIE) as killed:
@@ -190,6 +192,7 @@ def test_jvm_that_outlives_its_python_keeps_the_next_run_waiting_and_doubles_not
     assert len(ledger(bundle)) == 1
 
 
+@pytest.mark.fault("E4")
 def test_paused_driver_loses_a_lease_on_a_store_when_it_expires(bundle):
     target = bundle.folder / "conf" / "targets" / "local.yml"
     (bundle.folder / "store").mkdir()

@@ -1,14 +1,15 @@
-"""A small part of `make torture`: every fail point once over files, two over Kafka, and the baseline that must fail."""
+"""A small part of `make torture`: every point of a batch once over files, two over Kafka, the baseline that must fail."""
 
 import itertools
+from random import Random
 
 import pytest
 
 from jobs.pipeline.failpoints import Point
 from jobs.testing.bed import Trigger
-from jobs.testing.matrix import Case
-from jobs.testing.nemesis import AtPoint, Kill, Victims
-from jobs.testing.torture import Workshop, has_faults, run_baseline
+from jobs.testing.matrix import Case, steady_cases
+from jobs.testing.nemesis import AtPoint, AtTime, Kill, Victims
+from jobs.testing.workshop import Workshop, has_faults, run_baseline
 
 OF_BATCHES = [point for point in Point if point not in {Point.REPLAY_MARKED, Point.REPLAY_WRITTEN}]
 
@@ -26,6 +27,7 @@ def workshop(tmp_path):
     return Workshop(tmp_path, seed=1, rows=200)
 
 
+@pytest.mark.fault("K2", "K3", "K5", "K7", "K9", "K10", "K14", "K18")
 def test_files_killed_at_every_fail_point_lose_and_double_nothing(workshop):
     lane = workshop.over_files("files", Trigger.AVAILABLE_NOW)
     lane.run(cases(OF_BATCHES))
@@ -34,6 +36,24 @@ def test_files_killed_at_every_fail_point_lose_and_double_nothing(workshop):
     assert lane.conservation.acked >= 2 * workshop.rows
 
 
+@pytest.mark.fault("K0", "K1", "K4", "K6", "K8", "K11", "K12", "K13", "K17", "K19")
+def test_files_killed_inside_spark_and_delta_lose_and_double_nothing(workshop, request):
+    lane = workshop.over_files("inside", Trigger.AVAILABLE_NOW)
+    points = request.node.get_closest_marker("fault").args
+    lane.run([*one_of_each(lane, points[:-1]), Case("K19", Kill(AtTime(8, 0.2), Victims.BOTH))])
+    assert lane.violations == []
+    assert {strike.case.name.split()[0] for strike in lane.strikes if strike.was_killed} == set(points)
+
+
+def one_of_each(lane, points):
+    """Of each point the first case, or row of cases, that a shuffled matrix has."""
+    groups = {}
+    for group in steady_cases(lane.tables, over_files=True, random=Random(1)):
+        groups.setdefault(group[0].name.split()[0], group)
+    return [case for point in points for case in groups[point]]
+
+
+@pytest.mark.fault("K9", "K10")
 def test_kafka_killed_between_the_writes_loses_and_doubles_nothing(workshop, broker):
     lane = workshop.over_kafka("torture", Trigger.CONTINUOUS, broker.servers)
     lane.run(cases([Point.TARGET_AFTER, Point.LEDGER_AFTER]))

@@ -9,7 +9,8 @@ from hashlib import sha256
 import pytest
 
 from jobs.pipeline import runner
-from jobs.pipeline.errors import StateMismatchError
+from jobs.pipeline.errors import EsclusaError, FileChangedError, StateMismatchError
+from jobs.pipeline.failpoints import Point, arm
 from jobs.pipeline.runner import PipelineRun
 
 CSV = "{header: true}"
@@ -52,6 +53,7 @@ def land_corrupt(bench):
     bench.write("landing/magic.csv.zst", ZSTD_WITHOUT_A_FRAME)
 
 
+@pytest.mark.fault("R13")
 def test_corrupt_files_are_set_apart_whole_and_the_others_are_read(bench):
     bench.define_files("csv")
     land_corrupt(bench)
@@ -72,6 +74,7 @@ def test_batch_of_nothing_but_corrupt_files_goes_through(bench):
     assert (batch.rows_written, batch.verdict.rows_quarantined) == (0, 1)
 
 
+@pytest.mark.fault("R13")
 def test_replay_sets_the_same_file_apart(bench):
     bench.define_files("csv")
     bench.write("landing/a.csv.gz", b"no gzip\n")
@@ -92,6 +95,7 @@ def test_corrupt_file_stops_the_run_where_the_source_deletes_what_was_read(bench
     assert bench.ledger() == []
 
 
+@pytest.mark.fault("R13", "P16")
 def test_parquet_files_with_another_type_or_a_broken_footer_are_set_apart(bench):
     bench.define_files("parquet", ddl="id BIGINT")
     target = f"{bench.folder}/landing"
@@ -105,6 +109,7 @@ def test_parquet_files_with_another_type_or_a_broken_footer_are_set_apart(bench)
     assert "is not a Parquet file" in reasons(bench)["footer.parquet"]
 
 
+@pytest.mark.fault("P16")
 @pytest.mark.parametrize(("format_", "content"), [("orc", b"ORC nothing of the kind"), ("avro", b"Obj\x01nothing")])
 def test_broken_columnar_file_is_set_apart(bench, format_, content):
     bench.define_files(format_, ddl="id BIGINT")
@@ -113,6 +118,7 @@ def test_broken_columnar_file_is_set_apart(bench, format_, content):
     assert (batch.rows_written, list(reasons(bench))) == (0, [f"broken.{format_}"])
 
 
+@pytest.mark.fault("R14")
 def test_utf_16_is_malformed_line_by_line_and_empty_files_are_no_rows(bench):
     bench.define_files("csv", CSV, ddl="id STRING, name STRING")
     bench.write("landing/a.csv", "id,name\r\n1,a\r\n".encode("utf-16"))
@@ -126,6 +132,7 @@ def test_utf_16_is_malformed_line_by_line_and_empty_files_are_no_rows(bench):
     assert set(reasons(bench).values()) <= {"not valid UTF-8", "NUL byte in text"}
 
 
+@pytest.mark.fault("R16")
 def test_file_that_lands_with_an_old_time_is_read(bench):
     bench.define_files("csv")
     bench.write("landing/a.csv", "1,a\n")
@@ -136,6 +143,7 @@ def test_file_that_lands_with_an_old_time_is_read(bench):
     assert sorted(row["id"] for row in bench.target()) == [1, 2]
 
 
+@pytest.mark.fault("R15", "R17")
 def test_skipped_files_are_listed(bench):
     bench.define_files("csv")
     bench.write("landing/a.csv", "1,a\n")
@@ -157,10 +165,85 @@ def test_skipped_files_are_listed(bench):
     assert [row["name"] for row in bench.target()] == ["a"]
 
 
+@pytest.mark.fault("R12")
+def test_a_file_is_read_once_it_has_its_name_and_one_that_grows_under_it_is_reported(bench):
+    bench.define_files("csv")
+    growing = bench.write("landing/.a.csv.part", "1,a\n2,")
+    bench.write("landing/b.csv", "3,c\n")
+    assert sum(batch.rows_written for batch in bench.run()) == 1
+    growing.write_text("1,a\n2,b\n")
+    growing.rename(bench.folder / "landing/a.csv")
+    bench.run()
+    assert sorted(row["id"] for row in bench.target()) == [1, 2, 3]
+    os.utime(bench.write("landing/b.csv", "3,c\n4,d\n"), (1_900_000_000, 1_900_000_000))
+    run = PipelineRun(bench.spark, bench.load(), bench.batches.append)
+    run.start()
+    run.wait()
+    assert [file.path.rpartition("/")[2] for file in run.skipped] == ["b.csv"]
+    assert len(bench.target()) == 3
+
+
+@pytest.mark.fault("R16")
+def test_newest_files_first_leaves_none_of_the_older_ones_out(bench):
+    bench.define_files("csv", "{latestFirst: true, maxFilesPerTrigger: 1}")
+    for number in range(3):
+        os.utime(bench.write(f"landing/{number}.csv", f"{number},a\n"), (number * 1_000_000, number * 1_000_000))
+    bench.run()
+    os.utime(bench.write("landing/3.csv", "3,a\n"), (1, 1))
+    bench.run()
+    assert sorted(row["id"] for row in bench.target()) == [0, 1, 2, 3]
+
+
+@pytest.mark.fault("R17")
+def test_a_link_is_a_file_of_its_own_name(bench):
+    bench.define_files("csv")
+    outside = bench.write("outside/secret.csv", "1,a\n")
+    bench.write("landing/b.csv", "2,b\n")
+    (bench.folder / "landing/link.csv").symlink_to(outside)
+    bench.run()
+    bench.run()
+    assert sorted(row["id"] for row in bench.target()) == [1, 2]
+
+
+@pytest.mark.fault("D6", "I8")
+@pytest.mark.parametrize("point", [Point.QUARANTINE_AFTER, Point.TARGET_AFTER])
+def test_a_file_overwritten_under_a_batch_that_is_committed_in_part_stops_the_run(bench, monkeypatch, point):
+    bench.define_files("csv")
+    landed = bench.write("landing/a.csv", "1,a\nbroken\n")
+    before = landed.stat()
+    monkeypatch.setattr("jobs.pipeline.commit.reach", arm(f"{point}:1:raise"))
+    with pytest.raises(EsclusaError):
+        bench.run()
+    monkeypatch.undo()
+    committed = (len(bench.target()), len(bench.quarantine()))
+    os.utime(bench.write("landing/a.csv", "9,z\nbroken too\n"), (1_900_000_000, 1_900_000_000))
+    with pytest.raises(FileChangedError, match="batch 0 .* these have changed since: .*/landing/a.csv"):
+        bench.run()
+    assert (len(bench.target()), len(bench.quarantine())) == committed
+    os.utime(bench.write("landing/a.csv", "1,a\nbroken\n"), ns=(before.st_mtime_ns, before.st_mtime_ns))
+    bench.run()
+    assert [row["id"] for row in bench.target()] == [1]
+    assert [row["raw"] for row in bench.quarantine()] == [b"broken"]
+
+
+@pytest.mark.fault("D6")
+def test_a_file_overwritten_before_anything_is_committed_is_read_as_it_is(bench, monkeypatch):
+    bench.define_files("csv")
+    bench.write("landing/a.csv", "1,a\n")
+    monkeypatch.setattr("jobs.pipeline.commit.reach", arm(f"{Point.TARGET_STAGED}:1:raise"))
+    with pytest.raises(EsclusaError):
+        bench.run()
+    monkeypatch.undo()
+    os.utime(bench.write("landing/a.csv", "2,b\nbroken\n"), (1_900_000_000, 1_900_000_000))
+    bench.run()
+    assert ([row["id"] for row in bench.target()], len(bench.quarantine())) == ([2], 1)
+
+
 ODD_NAMES = ["a b", "a%20b", "h#x", "ü", "n\nl", "a+b&c", "quote'\"", "x" * 240, "=1+1", "${jndi:x}".replace(":", "")]
 PATTERNS = ["a[1]", "star*", "what?", "{a,b}", "back\\slash"]
 
 
+@pytest.mark.fault("R17")
 @pytest.mark.parametrize("options", ["{}", "{recursiveFileLookup: true}"])
 def test_odd_names_are_read_once(bench, options):
     bench.define_files("csv", options)
@@ -185,6 +268,7 @@ def test_plain_spark_reads_files_twice_beside_a_name_like_a_pattern(bench):
     assert rows["2,b"] == 2
 
 
+@pytest.mark.fault("R17")
 def test_the_same_name_in_two_directories_is_two_files(bench):
     bench.define_files("csv", "{recursiveFileLookup: true}")
     bench.write("landing/a/x.csv", "1,a\n")
@@ -193,6 +277,7 @@ def test_the_same_name_in_two_directories_is_two_files(bench):
     assert sorted(row["id"] for row in bench.target()) == [1, 2]
 
 
+@pytest.mark.fault("R17")
 def test_name_with_a_colon_that_hadoop_cannot_open_is_set_apart(bench):
     bench.define_files("csv")
     bench.write("landing/a:b.csv", "1,a\n")
@@ -202,6 +287,7 @@ def test_name_with_a_colon_that_hadoop_cannot_open_is_set_apart(bench):
     assert list(reasons(bench)) == ["a:b.csv"]
 
 
+@pytest.mark.fault("R18", "I8")
 def test_file_that_vanishes_before_it_is_read_stops_the_run(bench, monkeypatch):
     bench.define_files("csv")
     bench.write("landing/a.csv", "1,a\n")

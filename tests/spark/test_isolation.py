@@ -32,6 +32,7 @@ def land(bench, *bad):
     bench.write("landing/a.json", "".join(json.dumps(record) + "\n" for record in records))
 
 
+@pytest.mark.fault("P18")
 def test_rows_that_make_a_transform_or_check_fail_are_set_apart_with_the_reason(bench, expect):
     condition = {"row_condition": "1000 / (id - 500) > 1", "condition_parser": "spark"}
     bench.suite(expect("column_values_to_not_be_null", "name", **condition))

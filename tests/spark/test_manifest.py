@@ -31,6 +31,7 @@ def crashed(bench, expect, monkeypatch):
     return bench
 
 
+@pytest.mark.fault("D5")
 def test_rules_edited_between_crash_and_restart_start_with_the_next_batch(crashed, expect):
     crashed.suite(small(expect, 3))
     crashed.write("landing/b.csv", "id,name\n5,d\n2,e\n")
@@ -50,6 +51,7 @@ def test_without_the_manifest_the_edit_would_tear_the_batch_apart(crashed, expec
         crashed.run()
 
 
+@pytest.mark.fault("D1")
 def test_replay_keeps_the_clock_of_the_first_attempt(bench, monkeypatch):
     bench.define_files("csv", CSV, rest="transforms: [{sql: 'SELECT *, :batch_time AS loaded_at FROM input'}]")
     bench.write("landing/a.csv", "id,name\n1,a\nbroken\n")
@@ -90,6 +92,7 @@ def test_code_of_a_transform_that_changed_under_a_batch_in_part_is_refused(bench
     assert [row["id"] for row in bench.target()] == [2]
 
 
+@pytest.mark.fault("D1", "D2")
 @pytest.mark.parametrize(
     ("expression", "reason"),
     [
@@ -109,6 +112,7 @@ def test_transform_that_a_replay_would_see_otherwise_is_refused(bench, expressio
         bench.run()
 
 
+@pytest.mark.fault("D2")
 def test_python_transform_that_a_replay_would_see_otherwise_is_refused(bench):
     code = "from pyspark.sql import functions as F\ndef add(df):\n    return df.withColumn('x', F.rand())\n"
     bench.write("jobs/transforms/random_column.py", code)
@@ -117,6 +121,7 @@ def test_python_transform_that_a_replay_would_see_otherwise_is_refused(bench):
         bench.run()
 
 
+@pytest.mark.fault("D2")
 def test_row_condition_that_a_replay_would_see_otherwise_is_refused(bench, expect):
     condition = {"row_condition": "id > rand()", "condition_parser": "spark"}
     bench.suite(expect("column_values_to_not_be_null", "name", **condition))

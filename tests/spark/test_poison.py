@@ -1,4 +1,4 @@
-"""Poison records, each mixed into good ones: the ids in comments are those of the fault catalogue (P1 to P20).
+"""Poison records, each mixed into good ones, with the ids that they have in tests/unit/test_faults.py (P1 to P20).
 
 All cases of one kind run as one batch; each test then looks at its own record.
 """
@@ -28,6 +28,7 @@ ENDLESS = 30_000_000
 
 
 class Case(NamedTuple):
+    fault: str
     name: str
     raw: bytes | None
     reason: str | None = None
@@ -43,130 +44,135 @@ def time(field):
 
 
 JSON_CASES = [
-    # P1, P2: malformed and truncated
-    Case("words", b"hello", NOT_JSON),
-    Case("truncated", b'{"id": 1, "na', NOT_JSON),
-    Case("truncated in an escape", b'{"name": "\\u12', NOT_JSON),
-    Case("trailing comma", b'{"id": 1,}', NOT_JSON),
-    Case("trailing words", b'{"id": 1} trailing', NOT_JSON),
-    Case("unquoted key", b"{id: 1}", NOT_JSON),
-    Case("comment", b'/* c */ {"id": 1}', NOT_JSON),
-    Case("leading zero", b'{"id": 007}', NOT_JSON),
-    Case("plus sign", b'{"id": +1}', NOT_JSON),
-    Case("byte order mark", b'\xef\xbb\xbf{"id": 1}', NOT_JSON),
-    Case("two objects", b'{"id": 1}{"id": 2}', NOT_JSON),
-    Case("two objects and a comma", b'{"id": 1},{"id": 2}', TWO_VALUES),
-    # P1: text that would close the parser's frame by itself
-    Case("closes the frame", b'{"id": 1}]} rest', NOT_JSON),
-    Case("closes the frame well", b'{"id": 1}]}', NOT_JSON),
-    Case("opens another array", b'{"id": 1}],"x":[{"id": 2}', NOT_JSON),
-    Case("opens the frame again", b'{"id": 1}],"v":[{"id": 2}', NOT_JSON),
-    Case("brings its own frame", b'{"id": 1}]},{"v":[{"id": 2}', NOT_JSON),
-    # P3: the wrong shape
-    Case("array", b'[{"id": 1}]', NOT_JSON),
-    Case("empty array", b"[]", NOT_JSON),
-    Case("number", b"7", NOT_JSON),
-    Case("string", b'"text"', NOT_JSON),
-    Case("boolean", b"true", NOT_JSON),
-    Case("null", b"null", "JSON null, not an object"),
-    # P4, bytes that are not UTF-8
-    Case("invalid byte", b'{"name": "\xff"}', NOT_UTF8),
-    Case("overlong slash", b'{"name": "\xc0\xaf"}', NOT_UTF8),
-    Case("surrogate as bytes", b'{"name": "\xed\xa0\x80"}', NOT_UTF8),
-    Case("truncated character", b'{"name": "\xe2\x82', NOT_UTF8),
-    Case("latin-1", "{'name': 'é'}".encode("latin-1"), NOT_UTF8),
-    Case("UTF-16", '{"id": 1}'.encode("utf-16"), NOT_UTF8),
-    # P5: NUL, surrogates, directions, control characters
-    Case("NUL byte", b'{"name": "a\x00b"}', NOT_JSON),
-    Case("escaped NUL", b'{"name": "a\\u0000b"}'),
-    Case("high surrogate", b'{"name": "\\ud800"}', SURROGATE),
-    Case("low surrogate", b'{"name": "a\\uDC00b"}', SURROGATE),
-    Case("surrogates in the wrong order", b'{"name": "\\udc00\\ud800"}', SURROGATE),
-    Case("high surrogate twice", b'{"name": "\\ud83d\\ud83d\\ude00"}', SURROGATE),
-    Case("surrogate pair", b'{"name": "\\ud83d\\ude00"}'),
-    Case("escaped backslash before ud800", b'{"name": "\\\\ud800"}'),
-    Case("right to left", '{"name": "\u202eabc\u202c"}'.encode()),
-    Case("tab in a string", b'{"name": "a\tb"}', NOT_JSON),
-    Case("line break in a string", b'{"name": "a\nb"}', NOT_JSON),
-    Case("line break between fields", b'{"id": 1,\r\n "name": "a"}'),
-    # P6, P7: nothing there
-    Case("tombstone", None, "null value (tombstone)"),
-    Case("empty", b"", "empty value"),
-    Case("white space", b" \t ", "empty value"),
-    Case("empty object", b"{}"),
-    Case("nulls", b'{"id": null, "customer": null}'),
-    # P8, P9, P10: size and depth
-    Case("1 MB string", b'{"id": 1, "name": "' + b"x" * 1_000_000 + b'"}'),
-    Case("10 MB string", b'{"id": 1, "name": "' + b"x" * 10_000_000 + b'"}'),
-    Case("10 MB of nothing", b"x" * 10_000_000, NOT_JSON),
-    Case("depth 100", b'{"id": 1, "x": ' + b"[" * 100 + b"]" * 100 + b"}"),
-    Case("depth 1,000", b'{"id": 1, "x": ' + b"[" * 1_000 + b"]" * 1_000 + b"}", NOT_JSON),
-    Case("depth 10,000", b'{"id": 1, "x": ' + b'{"a":' * 10_000 + b"1" + b"}" * 10_000 + b"}", NOT_JSON),
-    Case("depth 10,000, never closed", b"[" * 10_000, NOT_JSON),
-    Case("10,000 fields", b"{" + b",".join(b'"c%d": 1' % index for index in range(10_000)) + b"}"),
-    Case("1 MB key", b'{"' + b"k" * 1_000_000 + b'": 1}', NOT_JSON),
-    # P12, numbers
-    Case("letters for INT", b'{"id": "12a"}', NOT_JSON),
-    Case("text for INT", b'{"id": "12"}', NOT_JSON),
-    Case("empty text for INT", b'{"id": ""}', NOT_JSON),
-    Case("fraction for INT", b'{"id": 1.5}', NOT_JSON),
-    Case("exponent for INT", b'{"id": 1e2}', NOT_JSON),
-    Case("boolean for INT", b'{"id": true}', NOT_JSON),
-    Case("INT overflow", b'{"id": 2147483648}', NOT_JSON),
-    Case("BIGINT overflow", b'{"customer": {"id": 9223372036854775808}}', NOT_JSON),
-    Case("400 digits for INT", b'{"id": ' + b"9" * 400 + b"}", NOT_JSON),
-    Case("2,000 digits", b'{"share": ' + b"9" * 2_000 + b"}", NOT_JSON),
-    Case("TINYINT 200", b'{"small": 200}', number("small")),
-    Case("TINYINT 256", b'{"small": 256}', NOT_JSON),
-    Case("TINYINT -56", b'{"id": 1, "small": -56, "name": "x-56"}'),
-    Case("TINYINT 200 deep inside", b'{"limits": [{"level": 1}, {"level": 200}]}', number("limits")),
-    Case("DOUBLE overflow", b'{"share": 1e400}', number("share")),
-    Case("DOUBLE overflow beside the word inf", b'{"share": -1e400, "name": "info"}', number("share")),
-    Case("DOUBLE of 400 digits", b'{"share": ' + b"9" * 400 + b"}", number("share")),
-    Case("FLOAT overflow", b'{"ratio": 1e39}', number("ratio")),
-    Case("FLOAT overflow inside", b'{"customer": {"ratio": 1e39}}', number("customer")),
-    Case("DOUBLE overflow in an array", b'{"rates": [1, 1e400]}', number("rates")),
-    Case("DOUBLE overflow in a map", b'{"attrs": {"a": 1e400}}', number("attrs")),
-    Case("Infinity as such", b'{"share": Infinity}'),
-    Case("NaN as such", b'{"share": NaN}'),
-    Case("NaN for INT", b'{"id": NaN}', NOT_JSON),
-    Case("NaN for DECIMAL", b'{"amount": NaN}', NOT_JSON),
-    Case("DECIMAL overflow", b'{"amount": 123456789.99}', NOT_JSON),
-    Case("DECIMAL of 400 digits", b'{"amount": ' + b"9" * 400 + b"}", NOT_JSON),
-    Case("endless DECIMAL", b'{"amount": 1e%d}' % ENDLESS, NOT_JSON),
-    Case("endless DECIMAL as text", b'{"amount": "1e30000000"}', NOT_JSON),
-    Case("endless DECIMAL under an escaped key", b'{"\\u0061mount": "1e30000000"}', NOT_JSON),
-    Case("endless small DECIMAL", b'{"amount": 1e-30000000}', NOT_JSON),
-    Case("endless DECIMAL deep inside", b'{"limits": [{"price": 1}, {"price": 1e30000000}]}', NOT_JSON),
-    Case("hash like a long exponent", b'{"id": 1, "name": "12e34567", "amount": 1.50}'),
-    # P12, days and times
-    Case("30 February", b'{"on_day": "2026-02-30"}', NOT_JSON),
-    Case("year 0000", b'{"on_day": "0000-01-01"}', time("on_day")),
-    Case("year 9999", b'{"on_day": "9999-12-31", "at": "9999-12-31T23:59:59.999999Z"}'),
-    Case("year +10000", b'{"on_day": "+10000-01-01"}', time("on_day")),
-    Case("year +10000 inside", b'{"customer": {"since": "+10000-01-01"}}', time("customer")),
-    Case("hour 25", b'{"at": "2026-01-01T25:00:00Z"}', NOT_JSON),
-    Case("epoch seconds", b'{"at": 1764000000}'),
-    Case("epoch milliseconds", b'{"at": 1764000000000}', time("at")),
-    Case("epoch microseconds", b'{"at": 1764000000000000}', time("at")),
-    Case("number for DATE", b'{"on_day": 20000}', NOT_JSON),
-    # P14: types inside
-    Case("text for STRUCT", b'{"customer": "x"}', NOT_JSON),
-    Case("array for STRUCT", b'{"customer": [{"id": 1}]}', NOT_JSON),
-    Case("wrong type in a STRUCT", b'{"customer": {"id": "x"}}', NOT_JSON),
-    Case("STRUCT for an array", b'{"tags": {"a": 1}}', NOT_JSON),
-    Case("number for an array", b'{"tags": 5}', NOT_JSON),
-    Case("text in an array of INT", b'{"tags": [1, "x"]}', NOT_JSON),
-    Case("text in a map of DOUBLE", b'{"attrs": {"a": "x"}}', NOT_JSON),
-    Case("text for BOOLEAN", b'{"flag": "true"}', NOT_JSON),
-    Case("no base64", b'{"blob": "!!!"}', NOT_JSON),
-    # P17: what other systems might run
-    Case("formula", b'{"name": "=cmd|\' /C calc\'!A0"}'),
-    Case("SQL", b'{"name": "\'; DROP TABLE p; --"}'),
-    Case("markup", b'{"name": "<script>alert(1)</script>{{7*7}}"}'),
-    Case("lookup", b'{"name": "${jndi:ldap://127.0.0.1/a} ${secret:HOME}"}'),
-    Case("log line", b'{"name": "a\\n2026-01-01 00:00:00 ERROR owned"}'),
-    Case("log line, malformed", b"\x1b[31m\n2026-01-01 00:00:00 ERROR owned", NOT_JSON),
+    # malformed and truncated
+    Case("P1", "words", b"hello", NOT_JSON),
+    Case("P2", "truncated", b'{"id": 1, "na', NOT_JSON),
+    Case("P2", "truncated in an escape", b'{"name": "\\u12', NOT_JSON),
+    Case("P1", "trailing comma", b'{"id": 1,}', NOT_JSON),
+    Case("P1", "trailing words", b'{"id": 1} trailing', NOT_JSON),
+    Case("P1", "unquoted key", b"{id: 1}", NOT_JSON),
+    Case("P1", "comment", b'/* c */ {"id": 1}', NOT_JSON),
+    Case("P1", "leading zero", b'{"id": 007}', NOT_JSON),
+    Case("P1", "plus sign", b'{"id": +1}', NOT_JSON),
+    Case("P1", "byte order mark", b'\xef\xbb\xbf{"id": 1}', NOT_JSON),
+    Case("P1", "two objects", b'{"id": 1}{"id": 2}', NOT_JSON),
+    Case("P1", "two objects and a comma", b'{"id": 1},{"id": 2}', TWO_VALUES),
+    # text that would close the parser's frame by itself
+    Case("P1", "closes the frame", b'{"id": 1}]} rest', NOT_JSON),
+    Case("P1", "closes the frame well", b'{"id": 1}]}', NOT_JSON),
+    Case("P1", "opens another array", b'{"id": 1}],"x":[{"id": 2}', NOT_JSON),
+    Case("P1", "opens the frame again", b'{"id": 1}],"v":[{"id": 2}', NOT_JSON),
+    Case("P1", "brings its own frame", b'{"id": 1}]},{"v":[{"id": 2}', NOT_JSON),
+    # the wrong shape
+    Case("P3", "array", b'[{"id": 1}]', NOT_JSON),
+    Case("P3", "empty array", b"[]", NOT_JSON),
+    Case("P3", "number", b"7", NOT_JSON),
+    Case("P3", "string", b'"text"', NOT_JSON),
+    Case("P3", "boolean", b"true", NOT_JSON),
+    Case("P3", "null", b"null", "JSON null, not an object"),
+    # bytes that are not UTF-8
+    Case("P4", "invalid byte", b'{"name": "\xff"}', NOT_UTF8),
+    Case("P4", "overlong slash", b'{"name": "\xc0\xaf"}', NOT_UTF8),
+    Case("P4", "surrogate as bytes", b'{"name": "\xed\xa0\x80"}', NOT_UTF8),
+    Case("P4", "truncated character", b'{"name": "\xe2\x82', NOT_UTF8),
+    Case("P4", "latin-1", "{'name': 'é'}".encode("latin-1"), NOT_UTF8),
+    Case("P4", "UTF-16", '{"id": 1}'.encode("utf-16"), NOT_UTF8),
+    # NUL, surrogates, directions, control characters
+    Case("P5", "NUL byte", b'{"name": "a\x00b"}', NOT_JSON),
+    Case("P5", "escaped NUL", b'{"name": "a\\u0000b"}'),
+    Case("P5", "high surrogate", b'{"name": "\\ud800"}', SURROGATE),
+    Case("P5", "low surrogate", b'{"name": "a\\uDC00b"}', SURROGATE),
+    Case("P5", "surrogates in the wrong order", b'{"name": "\\udc00\\ud800"}', SURROGATE),
+    Case("P5", "high surrogate twice", b'{"name": "\\ud83d\\ud83d\\ude00"}', SURROGATE),
+    Case("P5", "surrogate pair", b'{"name": "\\ud83d\\ude00"}'),
+    Case("P5", "escaped backslash before ud800", b'{"name": "\\\\ud800"}'),
+    Case("P5", "right to left", '{"name": "\u202eabc\u202c"}'.encode()),
+    Case("P5", "tab in a string", b'{"name": "a\tb"}', NOT_JSON),
+    Case("P5", "line break in a string", b'{"name": "a\nb"}', NOT_JSON),
+    Case("P5", "line break between fields", b'{"id": 1,\r\n "name": "a"}'),
+    # nothing there
+    Case("P6", "tombstone", None, "null value (tombstone)"),
+    Case("P7", "empty", b"", "empty value"),
+    Case("P7", "white space", b" \t ", "empty value"),
+    Case("P7", "empty object", b"{}"),
+    Case("P7", "nulls", b'{"id": null, "customer": null}'),
+    # size and depth
+    Case("P8", "1 MB string", b'{"id": 1, "name": "' + b"x" * 1_000_000 + b'"}'),
+    Case("P8", "10 MB string", b'{"id": 1, "name": "' + b"x" * 10_000_000 + b'"}'),
+    Case("P8", "10 MB of nothing", b"x" * 10_000_000, NOT_JSON),
+    Case("P9", "depth 100", b'{"id": 1, "x": ' + b"[" * 100 + b"]" * 100 + b"}"),
+    Case("P9", "depth 1,000", b'{"id": 1, "x": ' + b"[" * 1_000 + b"]" * 1_000 + b"}", NOT_JSON),
+    Case("P9", "depth 10,000", b'{"id": 1, "x": ' + b'{"a":' * 10_000 + b"1" + b"}" * 10_000 + b"}", NOT_JSON),
+    Case("P9", "depth 10,000, never closed", b"[" * 10_000, NOT_JSON),
+    Case("P10", "10,000 fields", b"{" + b",".join(b'"c%d": 1' % index for index in range(10_000)) + b"}"),
+    Case("P10", "1 MB key", b'{"' + b"k" * 1_000_000 + b'": 1}', NOT_JSON),
+    # numbers
+    Case("P12", "letters for INT", b'{"id": "12a"}', NOT_JSON),
+    Case("P12", "text for INT", b'{"id": "12"}', NOT_JSON),
+    Case("P12", "empty text for INT", b'{"id": ""}', NOT_JSON),
+    Case("P12", "fraction for INT", b'{"id": 1.5}', NOT_JSON),
+    Case("P12", "exponent for INT", b'{"id": 1e2}', NOT_JSON),
+    Case("P12", "boolean for INT", b'{"id": true}', NOT_JSON),
+    Case("P12", "INT overflow", b'{"id": 2147483648}', NOT_JSON),
+    Case("P12", "BIGINT overflow", b'{"customer": {"id": 9223372036854775808}}', NOT_JSON),
+    Case("P12", "400 digits for INT", b'{"id": ' + b"9" * 400 + b"}", NOT_JSON),
+    Case("P12", "2,000 digits", b'{"share": ' + b"9" * 2_000 + b"}", NOT_JSON),
+    Case("P12", "TINYINT 200", b'{"small": 200}', number("small")),
+    Case("P12", "TINYINT 256", b'{"small": 256}', NOT_JSON),
+    Case("P12", "TINYINT -56", b'{"id": 1, "small": -56, "name": "x-56"}'),
+    Case("P12", "TINYINT 200 deep inside", b'{"limits": [{"level": 1}, {"level": 200}]}', number("limits")),
+    Case("P12", "DOUBLE overflow", b'{"share": 1e400}', number("share")),
+    Case("P12", "DOUBLE overflow beside the word inf", b'{"share": -1e400, "name": "info"}', number("share")),
+    Case("P12", "DOUBLE of 400 digits", b'{"share": ' + b"9" * 400 + b"}", number("share")),
+    Case("P12", "FLOAT overflow", b'{"ratio": 1e39}', number("ratio")),
+    Case("P12", "FLOAT overflow inside", b'{"customer": {"ratio": 1e39}}', number("customer")),
+    Case("P12", "DOUBLE overflow in an array", b'{"rates": [1, 1e400]}', number("rates")),
+    Case("P12", "DOUBLE overflow in a map", b'{"attrs": {"a": 1e400}}', number("attrs")),
+    Case("P12", "Infinity as such", b'{"share": Infinity}'),
+    Case("P12", "NaN as such", b'{"share": NaN}'),
+    Case("P12", "NaN for INT", b'{"id": NaN}', NOT_JSON),
+    Case("P12", "NaN for DECIMAL", b'{"amount": NaN}', NOT_JSON),
+    Case("P12", "DECIMAL overflow", b'{"amount": 123456789.99}', NOT_JSON),
+    Case("P12", "DECIMAL of 400 digits", b'{"amount": ' + b"9" * 400 + b"}", NOT_JSON),
+    Case("P12", "endless DECIMAL", b'{"amount": 1e%d}' % ENDLESS, NOT_JSON),
+    Case("P12", "endless DECIMAL as text", b'{"amount": "1e30000000"}', NOT_JSON),
+    Case("P12", "endless DECIMAL under an escaped key", b'{"\\u0061mount": "1e30000000"}', NOT_JSON),
+    Case("P12", "endless small DECIMAL", b'{"amount": 1e-30000000}', NOT_JSON),
+    Case("P12", "endless DECIMAL deep inside", b'{"limits": [{"price": 1}, {"price": 1e30000000}]}', NOT_JSON),
+    Case("P12", "hash like a long exponent", b'{"id": 1, "name": "12e34567", "amount": 1.50}'),
+    # days and times
+    Case("P12", "30 February", b'{"on_day": "2026-02-30"}', NOT_JSON),
+    Case("P12", "year 0000", b'{"on_day": "0000-01-01"}', time("on_day")),
+    Case("P12", "year 9999", b'{"on_day": "9999-12-31", "at": "9999-12-31T23:59:59.999999Z"}'),
+    Case("P12", "year +10000", b'{"on_day": "+10000-01-01"}', time("on_day")),
+    Case("P12", "year +10000 inside", b'{"customer": {"since": "+10000-01-01"}}', time("customer")),
+    Case("P12", "hour 25", b'{"at": "2026-01-01T25:00:00Z"}', NOT_JSON),
+    Case("P12", "epoch seconds", b'{"at": 1764000000}'),
+    Case("P12", "epoch milliseconds", b'{"at": 1764000000000}', time("at")),
+    Case("P12", "epoch microseconds", b'{"at": 1764000000000000}', time("at")),
+    Case("P12", "number for DATE", b'{"on_day": 20000}', NOT_JSON),
+    # a field twice, too many, too few
+    Case("P11", "a key twice: the last holds", b'{"id": 1, "id": 2}'),
+    Case("P11", "keys that differ by case", b'{"id": 1, "ID": 2, "NAME": "x"}'),
+    Case("P13", "a field that the schema does not name", b'{"id": 1, "colour": "red"}'),
+    Case("P13", "all fields but one missing", b'{"name": "a"}'),
+    # types inside
+    Case("P14", "text for STRUCT", b'{"customer": "x"}', NOT_JSON),
+    Case("P14", "array for STRUCT", b'{"customer": [{"id": 1}]}', NOT_JSON),
+    Case("P14", "wrong type in a STRUCT", b'{"customer": {"id": "x"}}', NOT_JSON),
+    Case("P14", "STRUCT for an array", b'{"tags": {"a": 1}}', NOT_JSON),
+    Case("P14", "number for an array", b'{"tags": 5}', NOT_JSON),
+    Case("P14", "text in an array of INT", b'{"tags": [1, "x"]}', NOT_JSON),
+    Case("P14", "text in a map of DOUBLE", b'{"attrs": {"a": "x"}}', NOT_JSON),
+    Case("P14", "text for BOOLEAN", b'{"flag": "true"}', NOT_JSON),
+    Case("P14", "no base64", b'{"blob": "!!!"}', NOT_JSON),
+    # what other systems might run
+    Case("P17", "formula", b'{"name": "=cmd|\' /C calc\'!A0"}'),
+    Case("P17", "SQL", b'{"name": "\'; DROP TABLE p; --"}'),
+    Case("P17", "markup", b'{"name": "<script>alert(1)</script>{{7*7}}"}'),
+    Case("P17", "lookup", b'{"name": "${jndi:ldap://127.0.0.1/a} ${secret:HOME}"}'),
+    Case("P17", "log line", b'{"name": "a\\n2026-01-01 00:00:00 ERROR owned"}'),
+    Case("P17", "log line, malformed", b"\x1b[31m\n2026-01-01 00:00:00 ERROR owned", NOT_JSON),
 ]
 
 
@@ -213,6 +219,7 @@ def commit(bench, unparsed):
         commit_batch(SparkBatch(prepared, unparsed, 0, source_range="{}", lag=None), frozenset())
 
 
+@pytest.mark.fault("P1", "P2", "P3", "P4", "P5", "P6", "P7", "P8", "P9", "P10", "P11", "P12", "P13", "P14", "P17")
 @pytest.mark.parametrize("index", range(len(JSON_CASES)), ids=[case.name for case in JSON_CASES])
 def test_json_record_is_set_apart_exactly_if_it_is_bad(topic, index):
     case, offset = JSON_CASES[index], 2 * index + 1
@@ -250,51 +257,46 @@ NOT_CSV = "not 7 columns, or a column does not fit its type"
 NUL = "NUL byte in text"
 
 CSV_CASES = [
-    # P4, P5
-    Case("invalid byte", b"1,a\xff,,,,,", NOT_UTF8),
-    Case("NUL byte", b"1,a\x00b,,,,,", NUL),
-    Case("nothing but NUL bytes", b"\x00" * 4096, NUL),
-    Case("UTF-16 without a mark", "1,a,,,,,".encode("utf-16-le"), NUL),
-    # P10, P11
-    Case("25,000 columns", b"," * 25_000, NOT_CSV),
-    Case("10,000 columns", b"," * 10_000, NOT_CSV),
-    Case("25,000 commas in one text", b'1,"' + b"," * 25_000 + b'",,,,,'),
-    Case("1 MB text", b"1," + b"x" * 1_000_000 + b",,,,,"),
-    Case("header with a column twice", b"id,id,share,small,amount,on_day,at", NOT_CSV),
-    # P12
-    Case("letters for INT", b"12a,a,,,,,", NOT_CSV),
-    Case("hexadecimal", b"0x1,a,,,,,", NOT_CSV),
-    Case("leading space", b" 1,a,,,,,", NOT_CSV),
-    Case("INT overflow", b"2147483648,a,,,,,", NOT_CSV),
-    Case("TINYINT 200", b"1,a,,200,,,", NOT_CSV),
-    Case("TINYINT -56", b"1,a,,-56,,,"),
-    Case("DOUBLE overflow", b"1,a,1e400,,,,", number("share")),
-    Case("DOUBLE overflow beside the word inf", b"1,info,-1e400,,,,", number("share")),
-    Case("Infinity as such", b"1,a,Infinity,,,,"),
-    Case("NaN as such", b"1,a,NaN,,,,"),
-    Case("DECIMAL overflow", b"1,a,,,123456789.99,,", NOT_CSV),
-    Case("endless DECIMAL", b"1,a,,,1e%d,," % ENDLESS, NOT_CSV),
-    Case("endless small DECIMAL", b"1,a,,,1e-30000000,,", NOT_CSV),
-    Case("hash like a long exponent", b"1,12e34567,,,1.50,,"),
-    Case("30 February", b"1,a,,,,2026-02-30,", NOT_CSV),
-    Case("year 0000", b"1,a,,,,0000-01-01,", time("on_day")),
-    Case("year +10000", b"1,a,,,,+10000-01-01,", time("on_day")),
-    Case("epoch seconds", b"1,a,,,,,1764000000", NOT_CSV),
-    # P13, P15
-    Case("a column too many", b"1,a,,,,,,", NOT_CSV),
-    Case("a column too few", b"1,a,,,,", NOT_CSV),
-    Case("one column", b"1", NOT_CSV),
-    Case("another separator", b"1;a;;;;;", NOT_CSV),
-    Case("open quote", b'1,"a,,,,,', NOT_CSV),
-    Case("open quote at the end", b'1,a,,,,,"2026-01-01T00:00:00Z', "unbalanced quotes"),
-    Case("quote inside", b'1,a"b,,,,,', "unbalanced quotes"),
-    Case("comment sign", b"#1,a,,,,,", NOT_CSV),
-    Case("separators only", b",,,,,,"),
-    # P17
-    Case("formula for INT", b"=1+1,a,,,,,", NOT_CSV),
-    Case("formula", b'1,=HYPERLINK(""),,,,,'),
-    Case("log line", b"1,a 2026-01-01 00:00:00 ERROR \x1b[31mowned,,,,,"),
-    Case("lookup", b"1,${jndi:ldap://127.0.0.1/a}{{7*7}},,,,,"),
+    Case("P4", "invalid byte", b"1,a\xff,,,,,", NOT_UTF8),
+    Case("P5", "NUL byte", b"1,a\x00b,,,,,", NUL),
+    Case("P5", "nothing but NUL bytes", b"\x00" * 4096, NUL),
+    Case("P4", "UTF-16 without a mark", "1,a,,,,,".encode("utf-16-le"), NUL),
+    Case("P10", "25,000 columns", b"," * 25_000, NOT_CSV),
+    Case("P10", "10,000 columns", b"," * 10_000, NOT_CSV),
+    Case("P10", "25,000 commas in one text", b'1,"' + b"," * 25_000 + b'",,,,,'),
+    Case("P8", "1 MB text", b"1," + b"x" * 1_000_000 + b",,,,,"),
+    Case("P11", "header with a column twice", b"id,id,share,small,amount,on_day,at", NOT_CSV),
+    Case("P12", "letters for INT", b"12a,a,,,,,", NOT_CSV),
+    Case("P12", "hexadecimal", b"0x1,a,,,,,", NOT_CSV),
+    Case("P12", "leading space", b" 1,a,,,,,", NOT_CSV),
+    Case("P12", "INT overflow", b"2147483648,a,,,,,", NOT_CSV),
+    Case("P12", "TINYINT 200", b"1,a,,200,,,", NOT_CSV),
+    Case("P12", "TINYINT -56", b"1,a,,-56,,,"),
+    Case("P12", "DOUBLE overflow", b"1,a,1e400,,,,", number("share")),
+    Case("P12", "DOUBLE overflow beside the word inf", b"1,info,-1e400,,,,", number("share")),
+    Case("P12", "Infinity as such", b"1,a,Infinity,,,,"),
+    Case("P12", "NaN as such", b"1,a,NaN,,,,"),
+    Case("P12", "DECIMAL overflow", b"1,a,,,123456789.99,,", NOT_CSV),
+    Case("P12", "endless DECIMAL", b"1,a,,,1e%d,," % ENDLESS, NOT_CSV),
+    Case("P12", "endless small DECIMAL", b"1,a,,,1e-30000000,,", NOT_CSV),
+    Case("P12", "hash like a long exponent", b"1,12e34567,,,1.50,,"),
+    Case("P12", "30 February", b"1,a,,,,2026-02-30,", NOT_CSV),
+    Case("P12", "year 0000", b"1,a,,,,0000-01-01,", time("on_day")),
+    Case("P12", "year +10000", b"1,a,,,,+10000-01-01,", time("on_day")),
+    Case("P12", "epoch seconds", b"1,a,,,,,1764000000", NOT_CSV),
+    Case("P15", "a column too many", b"1,a,,,,,,", NOT_CSV),
+    Case("P15", "a column too few", b"1,a,,,,", NOT_CSV),
+    Case("P15", "one column", b"1", NOT_CSV),
+    Case("P15", "another separator", b"1;a;;;;;", NOT_CSV),
+    Case("P15", "open quote", b'1,"a,,,,,', NOT_CSV),
+    Case("P15", "open quote at the end", b'1,a,,,,,"2026-01-01T00:00:00Z', "unbalanced quotes"),
+    Case("P15", "quote inside", b'1,a"b,,,,,', "unbalanced quotes"),
+    Case("P15", "comment sign", b"#1,a,,,,,", NOT_CSV),
+    Case("P15", "separators only", b",,,,,,"),
+    Case("P17", "formula for INT", b"=1+1,a,,,,,", NOT_CSV),
+    Case("P17", "formula", b'1,=HYPERLINK(""),,,,,'),
+    Case("P17", "log line", b"1,a 2026-01-01 00:00:00 ERROR \x1b[31mowned,,,,,"),
+    Case("P17", "lookup", b"1,${jndi:ldap://127.0.0.1/a}{{7*7}},,,,,"),
 ]
 
 
@@ -311,6 +313,7 @@ def landing(new_bench):
     return Outcome(by_line, {row["raw"]: row for row in bench.quarantine()}, bench.ledger()[-1])
 
 
+@pytest.mark.fault("P4", "P5", "P8", "P10", "P11", "P12", "P15", "P17")
 @pytest.mark.parametrize("index", range(len(CSV_CASES)), ids=[case.name for case in CSV_CASES])
 def test_csv_line_is_set_apart_exactly_if_it_is_bad(landing, index):
     case = CSV_CASES[index]
@@ -330,6 +333,17 @@ def test_good_lines_beside_poison_are_unaffected(landing):
     assert landing.ledger["rows_read"] == 2 * len(CSV_CASES)
 
 
+def test_each_mark_has_its_cases():
+    tests = {
+        test_json_record_is_set_apart_exactly_if_it_is_bad: JSON_CASES,
+        test_csv_line_is_set_apart_exactly_if_it_is_bad: CSV_CASES,
+    }
+    for test, cases in tests.items():
+        [mark] = [one for one in test.pytestmark if one.name == "fault"]
+        assert {case.fault for case in cases} == set(mark.args)
+
+
+@pytest.mark.fault("P19")
 def test_batch_of_nothing_but_poison_goes_to_the_quarantine_whole(bench):
     """P19; a limit on its share is `halt_when`."""
     bench.define_files("csv", ddl="id INT, name STRING")
@@ -339,6 +353,7 @@ def test_batch_of_nothing_but_poison_goes_to_the_quarantine_whole(bench):
     assert {row["raw"] for row in bench.quarantine()} == {b"%d;x" % number for number in range(5_000)}
 
 
+@pytest.mark.fault("P20")
 def test_partition_values_stay_inside_the_table(bench):
     """P20; Delta keeps an empty text in a partition column as NULL."""
     values = ["", "..", "../x", "a/b", "a=b", "%2F", "a b", "ü", "{x}", "__HIVE_DEFAULT_PARTITION__", "x" * 200]

@@ -63,6 +63,7 @@ def test_plain_job_doubles_rows_when_its_checkpoint_is_gone(bench, checkpoint):
     assert ids(bench) == [1, 1]
 
 
+@pytest.mark.fault("T3", "I8")
 @pytest.mark.parametrize("lost", ["", "metadata", "offsets", "commits", "sources"])
 def test_lost_checkpoint_is_refused_and_goes_on_when_restored(bench, stream, checkpoint, lost):
     stream(1, 2)
@@ -78,6 +79,7 @@ def test_lost_checkpoint_is_refused_and_goes_on_when_restored(bench, stream, che
     assert ids(bench) == [1, 2, 3]
 
 
+@pytest.mark.fault("T3")
 def test_checkpoint_that_kept_only_its_query_id_is_refused(stream, checkpoint):
     stream(1)
     for name in ("offsets", "commits", "sources"):
@@ -86,6 +88,7 @@ def test_checkpoint_that_kept_only_its_query_id_is_refused(stream, checkpoint):
         stream()
 
 
+@pytest.mark.fault("T5")
 def test_older_checkpoint_replays_several_batches_and_doubles_nothing(bench, stream, checkpoint):
     stream(1)
     shutil.copytree(checkpoint, bench.folder / "copy")
@@ -98,6 +101,7 @@ def test_older_checkpoint_replays_several_batches_and_doubles_nothing(bench, str
     assert [row["batch_id"] for row in bench.ledger()] == [0, 1, 2, 3]
 
 
+@pytest.mark.fault("T5", "I8")
 def test_older_checkpoint_whose_batches_are_planned_otherwise_is_refused(bench, checkpoint):
     """Without the refusal file 4 would be lost: it would come as batch 2, which is written."""
     bench.define_files("csv")
@@ -115,6 +119,7 @@ def test_older_checkpoint_whose_batches_are_planned_otherwise_is_refused(bench, 
     assert ids(bench) == [1, 2, 3]
 
 
+@pytest.mark.fault("T5")
 def test_older_checkpoint_under_a_half_written_batch_is_refused(bench, stream, checkpoint):
     stream(1)
     shutil.copytree(checkpoint, bench.folder / "copy")
@@ -128,6 +133,7 @@ def test_older_checkpoint_under_a_half_written_batch_is_refused(bench, stream, c
         stream()
 
 
+@pytest.mark.fault("T6")
 def test_table_of_which_newer_versions_are_gone_is_refused_with_its_missing_batches(bench, stream):
     stream(1)
     shutil.copytree(bench.folder / "lake/p", bench.folder / "copy")
@@ -139,6 +145,7 @@ def test_table_of_which_newer_versions_are_gone_is_refused_with_its_missing_batc
     assert ids(bench) == [1]
 
 
+@pytest.mark.fault("T6")
 def test_table_that_is_deleted_is_refused_and_not_created(bench, stream):
     stream(1)
     shutil.rmtree(bench.folder / "lake/p")
@@ -147,6 +154,7 @@ def test_table_that_is_deleted_is_refused_and_not_created(bench, stream):
     assert not (bench.folder / "lake/p").exists()
 
 
+@pytest.mark.fault("T6")
 def test_table_that_was_set_back_is_refused_until_it_is_set_forward(bench, stream):
     stream(1)
     stream(2)
@@ -161,6 +169,7 @@ def test_table_that_was_set_back_is_refused_until_it_is_set_forward(bench, strea
     assert ids(bench) == [1, 2, 3]
 
 
+@pytest.mark.fault("T13")
 @pytest.mark.parametrize("name", ["p", "p_quarantine"])
 def test_table_that_forgets_its_transactions_is_refused_until_the_property_is_removed(bench, stream, name):
     stream(1)
@@ -173,6 +182,7 @@ def test_table_that_forgets_its_transactions_is_refused_until_the_property_is_re
     stream()
 
 
+@pytest.mark.fault("T7")
 def test_table_that_was_made_anew_is_refused(bench, stream):
     stream(1)
     lake = bench.folder / "lake/p"
@@ -183,6 +193,7 @@ def test_table_that_was_made_anew_is_refused(bench, stream):
     assert ids(bench) == []
 
 
+@pytest.mark.fault("R9")
 def test_other_source_under_the_same_checkpoint_is_refused(bench, stream):
     stream(1)
     (bench.folder / "elsewhere").mkdir()

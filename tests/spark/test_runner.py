@@ -154,6 +154,7 @@ def test_replayed_batch_doubles_nothing(bench, expect):
     assert (len(bench.target()), len(bench.quarantine()), len(bench.ledger())) == (1, 1, 1)
 
 
+@pytest.mark.fault("K7", "K9")
 @pytest.mark.parametrize("lost", [{"p_quarantine", "ledger"}, {"ledger"}])
 def test_replay_writes_only_what_an_earlier_attempt_did_not(bench, expect, lost):
     bench.suite(expect("column_values_to_be_between", "id", max_value=8))
@@ -257,6 +258,7 @@ def test_target_has_the_declared_schema_and_layout(bench):
     assert schema == "struct<id:int,name:string,at:timestamp>"
 
 
+@pytest.mark.fault("K14")
 def test_creation_that_was_killed_before_its_first_version_is_made_good(bench):
     bench.define_files("csv")
     bench.write("landing/a.csv", "1,a\n")
@@ -284,6 +286,7 @@ def test_clustering_is_declared_on_the_table(bench):
     assert detail.clusteringColumns == ["id"]
 
 
+@pytest.mark.fault("T12")
 def test_changed_columns_are_refused_and_named(bench):
     bench.define_files("csv", CSV)
     bench.write("landing/a.csv", "id,name\n1,a\n")

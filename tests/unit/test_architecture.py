@@ -16,10 +16,11 @@ HEAVY = {"pyspark", "py4j", "pyarrow", "pandas", "numpy", "deltalake", "delta", 
 # a layer is named for what its modules know. Names are relative to jobs.pipeline.
 LAYERS = {
     "words": [
-        *["errors", "failpoints", "hints", "terminal", "yaml_text", "ddl", "storage", "columns", "record", "durations"],
+        *["errors", "failpoints", "hints", "lifeline", "terminal", "yaml_text", "ddl", "storage", "columns", "record"],
+        *["durations"],
         *["quality.strftime", "quality.conditions", "sources.ranges"],
     ],
-    "words made of words": ["cron", "failures"],
+    "words made of words": ["cron", "failures", "fleet"],
     "the language": ["model"],
     "locks": ["file_lock"],
     "tools": [
@@ -32,16 +33,18 @@ LAYERS = {
             "manifest",
             "identity",
             "delta",
+            "command_lock",
             "sources.text_values",
         ],
         "quality.parameters",
     ],
+    "upkeep of a table": ["delta_upkeep"],
     "parts of a stage": [
         *["variables", "conf_messages", "sources.files", "sources.kafka", "sources.file_faults"],
         *["quality.suite", "quality.expectations", "quality.verdict"],
     ],
     "stages": ["conf", "sources.source", "transforms", "quality.binding", "quality.gate", "quarantine", "sinks"],
-    "protocol": ["commit", "ledger", "lag", "entrypoint"],
+    "protocol": ["commit", "ledger", "lag", "entrypoint", "table_watch"],
     "a pipeline compiled": ["stages"],
     "decisions": ["release", "replay_marks"],
     "accounts of a batch": ["summary", "status", "batch"],
@@ -50,7 +53,8 @@ LAYERS = {
     "an operator's words": ["reset"],
     "looks before the first batch": ["preflight"],
     "accounts of a run": ["progress", "runner"],
-    "accounts of no run": ["plan", "checkpoint_report", "replay"],
+    "several runs": ["side_by_side"],
+    "accounts of no run": ["plan", "checkpoint_report", "replay", "maintenance"],
 }
 
 # The fault harness, in the same way; names are relative to jobs.testing. It stands above the library and its entrypoints.
@@ -60,6 +64,7 @@ HARNESS = {
     "subject": ["reader", "bed", "plain_job"],
     "kills": ["matrix"],
     "a pipeline under kills": ["lane"],
+    "lanes and what they found": ["workshop", "tally"],
     "all of them": ["torture"],
 }
 
@@ -73,10 +78,15 @@ LIGHT = [
     "check_conf",
     "pipeline.conf",
     "pipeline.entrypoint",
+    "pipeline.fleet",
+    "pipeline.lifeline",
     "pipeline.model",
     "pipeline.quality.suite",
     "pipeline.quality.verdict",
 ]
+
+
+DAG_BUILDERS = [f"jobs.orchestration.{name}" for name in ("dag_factory", "fleet_dag", "maintenance_dag", "replay_dag")]
 
 
 @cache
@@ -195,7 +205,8 @@ def test_the_users_transforms_know_nothing_of_the_library():
 
 def test_only_the_command_the_fault_harness_and_development_itself_know_development():
     users = {name for name in modules() if any(f"{one}.".startswith("dev.") for one in own_imports(name))}
-    assert {name for name in users if not name.startswith("dev.")} == {*["cli", "testing.nemesis", "testing.torture"]}
+    harness = {"testing.nemesis", "testing.torture", "testing.workshop"}
+    assert {name for name in users if not name.startswith("dev.")} == {"cli", *harness}
 
 
 def test_orchestration_rests_on_light_modules_of_the_library_alone():
@@ -212,10 +223,10 @@ def test_orchestration_rests_on_light_modules_of_the_library_alone():
     assert {name for name in members if loaded_by(name) & HEAVY} == set()
 
 
-def test_dag_files_import_only_the_dag_factory_and_conf():
+def test_dag_files_import_only_what_builds_dags_and_conf():
     for file in (ROOT / "dags").glob("*.py"):
         found = {node.module for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.ImportFrom)}
-        assert found <= {"jobs.orchestration.dag_factory", "jobs.pipeline.conf"}, file
+        assert found <= {*DAG_BUILDERS, "jobs.pipeline.conf"}, file
 
 
 def test_only_orchestration_knows_airflow_and_nothing_knows_orchestration():

@@ -80,6 +80,7 @@ def test_a_pipeline_that_kept_its_promise_breaks_nothing(state):
     assert (conservation.acked, violations) == (5, [])
 
 
+@pytest.mark.fault("I1")
 @pytest.mark.parametrize(
     ("kind", "ids", "good", "bad"),
     [
@@ -109,39 +110,46 @@ def test_i1_every_id_has_its_one_place(state, kind, ids, good, bad):
     assert names == ({kind} if kind else set())
 
 
+@pytest.mark.fault("I2")
 def test_i2_a_batch_is_whole(state):
     state.batch(2, {"s-5": 1}, [], 0)
     state.write_ledger(3, 1, 0, 0)
     assert "I2" in state.broken()
 
 
+@pytest.mark.fault("I3")
 @pytest.mark.parametrize("write", ["write_target", "write_quarantine"])
 def test_i3_a_table_is_not_ahead_of_the_ledger_at_rest(state, write):
     getattr(state, write)(2, {})
     assert "I3" in state.broken()
 
 
+@pytest.mark.fault("I3")
 def test_i3_a_batch_that_spark_committed_is_in_the_ledger_once(state):
     (state.tables.checkpoint / "commits" / "2").touch()
     assert "I3" in state.broken()
 
 
+@pytest.mark.fault("I4")
 def test_i4_versions_are_contiguous(state):
     log = state.tables.ledger / "_delta_log"
     (log / f"{1:020}.json").rename(log / f"{7:020}.json")
     assert state.broken() == {"I4"}
 
 
+@pytest.mark.fault("I4")
 def test_i4_a_table_that_is_not_there_is_reported(state):
     shutil.rmtree(state.tables.ledger)
     assert state.broken() == {"I4"}
 
 
+@pytest.mark.fault("I5")
 def test_i5_a_file_is_taken_once(state):
     (state.tables.checkpoint / "sources/0/1").write_text('v1\n{"path": "file:///landing/a.json", "batchId": 1}')
     assert "I5" in state.broken()
 
 
+@pytest.mark.fault("I7")
 def test_i7_a_file_that_the_table_refers_to_is_there(state):
     next(state.tables.quarantine.glob("*.parquet")).unlink()
     assert state.broken() == {"I7"}
@@ -164,6 +172,7 @@ def test_offsets_of_kafka_are_counted_by_partition(tmp_path):
     assert [checkpoint.batch_of(f"t/{place}") for place in ("0/1", "0/2", "1/0", "1/1")] == [0, 1, 0, None]
 
 
+@pytest.mark.fault("I6")
 def test_i6_a_reader_reports_an_id_that_it_sees_twice_and_rows_that_vanish(state):
     reader = Reader(state.tables.target)
     reader.poll()
@@ -177,6 +186,7 @@ def test_i6_a_reader_reports_an_id_that_it_sees_twice_and_rows_that_vanish(state
     assert [violation.invariant for violation in reader.violations] == ["I6", "I6", "I6"]
 
 
+@pytest.mark.fault("I4")
 def test_i4_a_reader_reports_a_version_that_was_written_again(state):
     reader = Reader(state.tables.target)
     reader.poll()

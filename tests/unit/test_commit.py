@@ -5,8 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobs.pipeline import commit
 from jobs.pipeline.commit import Step, commit_batch, transaction
 from jobs.pipeline.errors import BatchHeldError
+from jobs.pipeline.failpoints import Point
 from jobs.pipeline.quality.verdict import SetApart, Verdict
 
 WRITES = {"commit_quarantine": Step.QUARANTINE, "commit_target": Step.TARGET, "record": Step.LEDGER}
@@ -81,6 +83,15 @@ def test_only_what_is_missing_is_done_and_in_this_order(done, calls):
     assert batch.calls == calls
 
 
+def test_a_run_can_die_behind_each_step(monkeypatch):
+    batch, met = ListBatch(), {}
+    monkeypatch.setattr(commit, "reach", lambda point: met.setdefault(point, list(batch.calls)))
+    commit_batch(batch, frozenset())
+    calls = ["stage_target", "commit_quarantine", "commit_target", "record"]
+    points = [Point.TARGET_STAGED, Point.QUARANTINE_AFTER, Point.TARGET_AFTER, Point.LEDGER_AFTER]
+    assert met == {point: calls[: number + 1] for number, point in enumerate(points)}
+
+
 @given(DONE)
 def test_every_write_is_done_once_in_the_order_of_the_steps_and_the_ledger_last(done):
     batch = ListBatch()
@@ -105,7 +116,7 @@ def test_after_a_crash_anywhere_a_replay_does_the_rest_and_nothing_twice(crash_b
 
 def test_a_held_batch_writes_its_evidence_and_nothing_else():
     batch = ListBatch(held_because=("too many", "too few"))
-    with pytest.raises(BatchHeldError, match="too many; too few"):
+    with pytest.raises(BatchHeldError, match="^too many; too few$"):
         commit_batch(batch, frozenset())
     assert batch.calls == ["stage_target", "discard_target", "record_held"]
 
@@ -120,6 +131,7 @@ def test_a_held_batch_never_commits_the_target(done):
     assert Step.TARGET not in batch.written
 
 
+@pytest.mark.fault("D8")
 def test_a_batch_that_was_let_through_is_finished_even_if_rules_would_hold_it_now():
     batch = ListBatch(held_because=("too many",))
     commit_batch(batch, frozenset({Step.TARGET}))

@@ -1,8 +1,8 @@
 import pyarrow as pa
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 
-from jobs.pipeline.delta import SmallTable, TransactionId
+from jobs.pipeline.delta import SmallTable, TransactionId, find_restore
 from jobs.pipeline.errors import AlreadyRunningError, LeaseLostError
 from jobs.pipeline.failures import classify
 
@@ -50,3 +50,21 @@ def test_a_table_of_an_earlier_version_gets_the_columns_that_it_lacks_once(rival
     assert sorted(str(row["more"]) for row in table.to_pyarrow_table().to_pylist()) == ["None", "x", "x"]
     changed = [file for file in (tmp_path / "t/_delta_log").glob("*.json") if '"metaData"' in file.read_text()]
     assert len(changed) == 2
+
+
+@pytest.mark.parametrize("later", [[], ["append"], ["optimize", "append", "optimize"]])
+@pytest.mark.parametrize("is_restored", [False, True])
+def test_a_restore_is_found_below_what_was_committed_behind_it(rivals, tmp_path, is_restored, later):
+    table, path = rivals[0], str(tmp_path / "t")
+    for number in range(3):
+        table.append([{"id": number}], TransactionId("q:target", number))
+    if is_restored:
+        DeltaTable(path).restore(2)
+    for commit in later:
+        if commit == "append":
+            write_deltalake(path, pa.table({"id": [9]}), mode="append")
+        else:
+            DeltaTable(path).optimize.compact()
+    newest = DeltaTable(path).version()
+    assert newest >= 3 + is_restored
+    assert find_restore(None, path, "q:target", newest) == (2 if is_restored else None)

@@ -7,14 +7,20 @@ import pytest
 from rich.console import Console
 
 from jobs.pipeline.failpoints import Point
+from jobs.testing import workshop
 from jobs.testing.checker import Tables
 from jobs.testing.lane import Lane, Strike
 from jobs.testing.matrix import Case, creation_cases, random_cases, steady_cases
 from jobs.testing.nemesis import AtPoint, Kill, Victims
-from jobs.testing.torture import make_table
+from jobs.testing.tally import describe_cost, load_results, make_result, make_table, save_result
+from jobs.testing.workshop import Workshop
 
 TABLES = Tables(Path("t"), Path("q"), Path("c"), Path("l"))
 ABSENT = {15, 16, 18}  # no schema changes, no maintenance; K18 is every point with Python only
+
+
+def steady_cases_in_a_row(**options):
+    return [case for group in steady_cases(TABLES, **options) for case in group]
 
 
 def numbers(cases):
@@ -22,7 +28,7 @@ def numbers(cases):
 
 
 def test_the_matrix_holds_every_point_of_the_catalogue_that_has_a_place_here():
-    cases = steady_cases(TABLES, over_files=True, random=Random(1)) + creation_cases(TABLES)
+    cases = steady_cases_in_a_row(over_files=True, random=Random(1)) + creation_cases(TABLES)
     assert numbers(cases) == set(range(20)) - ABSENT
     of_replays = {Point.REPLAY_MARKED, Point.REPLAY_WRITTEN}
     named = {case.kill.moment.name for case in cases if isinstance(case.kill.moment, AtPoint)}
@@ -30,13 +36,13 @@ def test_the_matrix_holds_every_point_of_the_catalogue_that_has_a_place_here():
 
 
 def test_kafka_has_all_points_but_those_of_the_log_of_files():
-    cases = steady_cases(TABLES, over_files=False, random=Random(1))
+    cases = steady_cases_in_a_row(over_files=False, random=Random(1))
     assert numbers(cases) == set(range(20)) - ABSENT - {0, 13, 14}
 
 
 @pytest.mark.parametrize("over_files", [True, False])
 def test_every_scripted_point_has_every_set_of_victims_as_often(over_files):
-    cases = [case for case in steady_cases(TABLES, over_files=over_files, random=Random(1)) if case.is_scripted]
+    cases = [case for case in steady_cases_in_a_row(over_files=over_files, random=Random(1)) if case.is_scripted]
     times = Counter((case.name, case.kill.victims) for case in cases)
     assert {name for name, _ in times} == {case.name for case in cases}
     assert all(count == (3 if name.startswith("K17") else 1) for (name, _), count in times.items())
@@ -44,7 +50,7 @@ def test_every_scripted_point_has_every_set_of_victims_as_often(over_files):
 
 
 def test_the_three_kills_of_k17_follow_each_other():
-    cases = steady_cases(TABLES, over_files=True, random=Random(1))
+    cases = steady_cases_in_a_row(over_files=True, random=Random(1))
     kills = [case.kill for case in cases if case.name.startswith("K17")]
     first = [index for index, case in enumerate(cases) if case.name.startswith("K17")][::3]
     assert all(cases[index] == cases[index + 1] == cases[index + 2] for index in first)
@@ -54,7 +60,7 @@ def test_the_three_kills_of_k17_follow_each_other():
 def test_the_order_and_the_times_repeat_with_the_seed():
     def deal(seed):
         times = random_cases(Random(seed))
-        return steady_cases(TABLES, over_files=True, random=Random(seed)) + [next(times) for _ in range(5)]
+        return steady_cases_in_a_row(over_files=True, random=Random(seed)) + [next(times) for _ in range(5)]
 
     assert deal(1) == deal(1)
     assert deal(1) != deal(2)
@@ -76,12 +82,47 @@ def test_a_broken_id_is_blamed_on_the_last_kill_in_its_batch_or_before(batch, bl
     assert [strike.lost for strike in one.strikes].index(1) == blamed
 
 
-def test_the_table_counts_kills_and_victims():
-    console = Console(width=160, record=True, file=None, quiet=True)
-    one = lane(strike(1, recovery_seconds=4.0), strike(2, doubled=3, recovery_seconds=6.0))
-    console.quiet = False
+def printed(*results):
+    console = Console(width=200, record=True, file=None)
     with console.capture() as captured:
-        console.print(make_table([one]))
-    rows = {line.split("  ")[0].strip(): line.split()[-7:] for line in captured.get().splitlines()}
-    assert rows["K7 target written"] == ["2", "2", "0", "3", "0", "5.0", "6.0"]
-    assert rows["of these, Python only (K18)"] == rows["K7 target written"]
+        console.print(make_table(results))
+    return {line.split("  ")[0].strip(): line.split() for line in captured.get().splitlines() if line.strip()}
+
+
+def test_the_table_counts_kills_and_victims_and_what_of_a_recovery_is_not_the_start_of_spark():
+    one = lane(
+        strike(1, recovery_seconds=4.0, spark_seconds=3.0, wall_seconds=9.0, cpu_seconds=11.0),
+        strike(2, doubled=3, recovery_seconds=6.0, wall_seconds=11.0, cpu_seconds=13.0),
+    )
+    rows = printed(make_result(one))
+    assert rows["K7 target written"][-9:] == ["2", "2", "0", "3", "0", "5.0", "6.0", "1.0", "1.0"]
+    assert rows["of these, Python only (K18)"][-9:] == rows["K7 target written"][-9:]
+    assert describe_cost([make_result(one)]).startswith("a killed run took 10.0 s, and 12.0 CPU seconds")
+
+
+def test_results_outlive_the_process_and_add_up(tmp_path):
+    results = [make_result(lane(strike(1))), make_result(lane(strike(2, lost=1, recovery_seconds=2.5)))]
+    for number, result in enumerate(results):
+        folder = tmp_path / str(number) / "x"
+        folder.mkdir(parents=True)
+        save_result(folder, result)
+    found = load_results([tmp_path / "0", tmp_path / "1", tmp_path / "2"])
+    assert found == results
+    assert printed(*found)["all, 0 ids"][-7:] == ["2", "2", "1", "0", "0", "2.5", "2.5"]
+
+
+def test_the_lanes_of_a_plan_hold_the_matrix_once_and_random_times_beyond_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(workshop, "create_topic", lambda *_: None)
+    shop = Workshop(tmp_path, seed=1, rows=10)
+    plans = workshop.plan(shop, "x:1", 330)
+    assert len({one.name for one in plans}) == len(plans)
+    cases = [case for one in plans for case in one.choose(Lane(one.name, TABLES, *[None] * 3, 1, 1, True))]
+    assert 320 <= len(cases) <= 330
+    scripted = [case for case in cases if case.name != "any time"]
+    whole = [
+        *steady_cases_in_a_row(over_files=True, random=Random(1)) * 2,
+        *steady_cases_in_a_row(over_files=False, random=Random(1)) * 2,
+    ]
+    assert Counter(case.name for case in scripted) == Counter(case.name for case in [*whole, *creation_cases(TABLES)])
+    few = workshop.plan(shop, "x:1", 60)
+    assert 55 <= sum(len(one.choose(Lane(one.name, TABLES, *[None] * 3, 1, 1, True))) for one in few) <= 70

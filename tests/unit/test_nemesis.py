@@ -63,6 +63,7 @@ def test_what_has_caught_up_is_asked_to_end(tmp_path):
     assert nemesis(tmp_path, SLEEP).run(None, lambda: True).exit_code == -signal.SIGTERM
 
 
+@pytest.mark.fault("I9")
 def test_a_run_that_does_not_end_is_killed_with_all_its_children_and_reported(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "LIMIT_SECONDS", 0.5)
     runs = nemesis(tmp_path, f"import subprocess, sys; subprocess.run([sys.executable, '-c', {SLEEP!r}])")
@@ -71,6 +72,7 @@ def test_a_run_that_does_not_end_is_killed_with_all_its_children_and_reported(tm
     assert runs.bury_survivors() == []
 
 
+@pytest.mark.fault("I11")
 def test_children_that_outlive_their_parent_are_buried(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "LIMIT_SECONDS", 0.5)
     runs = nemesis(tmp_path, f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {SLEEP!r}])")

@@ -1,0 +1,42 @@
+"""A driver does not outlive the Airflow task that submitted it: nobody would see how it ends, and the next try waits.
+
+Airflow ends what it can still reach. A task process that was killed with SIGKILL reaches nothing any more, and its
+spark-submit would write on under process 1.
+"""
+
+import contextlib
+import os
+import select
+import signal
+import threading
+from collections.abc import Sequence
+
+VARIABLE = "ESCLUSA_LIVES_WITH"
+"""Environment variable: ids of processes of this machine, with commas. When one of them ends, so does the driver."""
+_SUBMITTED = "PYSPARK_GATEWAY_PORT"
+
+
+def follow_environment() -> None:
+    """Begin the watch if the environment asks for one, from a thread of its own; who is dead already counts at once."""
+    named = os.environ.pop(VARIABLE, "")  # not for what this process starts
+    if named:
+        pids = [int(pid) for pid in named.split(",")]
+        threading.Thread(target=_watch, args=(pids,), name="lifeline", daemon=True).start()
+
+
+def _watch(pids: Sequence[int]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        poll = select.poll()
+        for pid in pids:
+            poll.register(os.pidfd_open(pid), select.POLLIN)
+        poll.poll()
+    _end()
+
+
+def _end() -> None:
+    """As after a kill of both: the batch in flight is replayed. Under spark-submit the parent is the JVM."""
+    with contextlib.suppress(OSError):
+        os.write(2, b"the task that submitted this run has ended; so does this run\n")
+    if _SUBMITTED in os.environ:
+        os.kill(os.getppid(), signal.SIGKILL)
+    os.kill(os.getpid(), signal.SIGKILL)
