@@ -25,10 +25,11 @@ class RunContinuouslyOperator(RunPipelineOperator):
         """Where the drivers of the pipeline leave process, log and exit code: beside the logs of tasks."""
         return Path(conf.get("logging", "base_log_folder")) / "esclusa" / self.pipeline
 
-    def submit(self, context: Context, waited: int) -> int:
-        """Start or take over, then wait; the provider's way in cluster mode."""
+    def submit_again(self, context: Context, event: int) -> int:
+        """Start or take over, then wait for the end; the provider's way in cluster mode."""
+        self.prepare([self.pipeline])
         if self.is_in_cluster:
-            return super().submit(context, waited)
+            return super().submit_again(context, event)
         driver = find_driver(self.home)
         if driver is None:
             command = self._get_hook()._build_spark_submit_command(self.application)  # noqa: SLF001 - it only runs it, too
@@ -36,10 +37,7 @@ class RunContinuouslyOperator(RunPipelineOperator):
             self.log.info("started a driver; its log is %s", driver.log)
         else:
             self.log.info("taking over the driver that runs; its log is %s", driver.log)
-        return self._wait_for_end(driver, waited)
-
-    def _wait_for_end(self, driver: Driver, waited: int) -> int:
-        trigger = DriverTrigger(str(driver.folder), waited)
+        trigger = DriverTrigger(str(driver.folder), event)
         return self.defer(trigger=trigger, method_name=self.judge_end.__name__)
 
     def judge_end(self, context: Context, event: dict[str, Any]) -> int:  # noqa: ARG002 - Airflow passes it
@@ -49,11 +47,8 @@ class RunContinuouslyOperator(RunPipelineOperator):
         if driver.is_running:
             message = f"the driver runs on {driver.host}, and the triggerer does not see it: it must run there as well"
             raise AirflowException(message)
-        code = driver.exit_code
-        if code == 0:
-            return 0
-        error = AirflowException(f"the driver ended with {code}; its log is {driver.log}")
-        return self.judge(code, error, event["waited"])
+        self.failure = AirflowException(f"the driver ended with {driver.exit_code}; its log is {driver.log}")
+        return self.judge(driver.exit_code, event["waited"])
 
     def on_kill(self) -> None:
         """A person marked or cleared the task in the moment of the start: ask the driver to stop."""

@@ -1,18 +1,21 @@
 """Submits an entrypoint of Esclusa to Spark, waits for it, and hands on its exit code."""
 
+import os
 from pathlib import Path
 from typing import Any, NoReturn
 
+from airflow.providers.apache.spark.hooks.spark_submit import SparkSubmitHook
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
-from airflow.sdk import Context
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk import Connection, Context
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowNotFoundException
 
 import jobs
-from jobs.orchestration.operators import CONNECTION, require_connection
 from jobs.orchestration.spark_environment import SparkEnvironmentError, environment_of
+from jobs.pipeline import lifeline
 from jobs.pipeline.conf import Bundle
 from jobs.pipeline.errors import BatchHeldError, ConfError, StateMismatchError
 
+CONNECTION = "spark_default"
 VAIN = frozenset(error.exit_code for error in (ConfError, BatchHeldError, StateMismatchError))
 """Exit codes that stay the same however often a run is repeated."""
 
@@ -23,6 +26,9 @@ class SubmitOperator(SparkSubmitOperator):
     Arguments are given when the task runs, as a list: what a person has typed is neither rendered nor read by a shell.
     """
 
+    template_fields = ()
+    """Conf is no template: Jinja in it could read connections, and put them into arguments."""
+
     def __init__(self, *, bundle: Bundle, entrypoint: str, spark_conf: dict[str, str], **kwargs: Any) -> None:
         super().__init__(
             application=str(Path(jobs.__file__).parent / f"{entrypoint}.py"),
@@ -32,28 +38,36 @@ class SubmitOperator(SparkSubmitOperator):
             **kwargs,
         )
         self.bundle = bundle
-        self._failure: AirflowException | None = None
+        self.is_in_cluster = False
+        """Whether the connection says so; known once it is prepared."""
+        self.failure: AirflowException | None = None
 
     def submit(self, context: Context, arguments: list[str]) -> int:
-        """Submit, and return the exit code; AirflowException where there is none."""
-        require_connection(self._conn_id)
-        self._point_at_spark()
-        self.application_args = [*arguments, "--conf", str(self.bundle.conf), "--target", self.bundle.target]
+        """Submit, wait, and return the exit code; AirflowException where there is none."""
+        self.prepare(arguments)
+        self._tie_to_this_task()
         try:
             SparkSubmitOperator.execute(self, context)
         except AirflowException as error:
             process = self._hook._submit_sp if self._hook else None  # noqa: SLF001 - the provider tells it in prose only
             if process is None or not process.returncode:
                 raise
-            self._failure = error
+            self.failure = error
             return int(process.returncode)
         return 0
 
-    def fail(self, exit_code: int) -> NoReturn:
+    def prepare(self, arguments: list[str]) -> None:
+        """Look up connection and Spark's environment; fails the task for good where one is missing."""
+        require_connection(self._conn_id)
+        self.application_args = [*arguments, "--conf", str(self.bundle.conf), "--target", self.bundle.target]
+        self._point_at_spark()
+        self._follow_the_connection(self._get_hook())
+
+    def fail(self, exit_code: int | None) -> NoReturn:
         """Fail for good where repeating is vain, else this try alone."""
         if exit_code in VAIN:
-            raise AirflowFailException(str(self._failure)) from self._failure
-        raise self._failure or AirflowException(f"exit code {exit_code}")
+            raise AirflowFailException(str(self.failure)) from self.failure
+        raise self.failure or AirflowException(f"exit code {exit_code}")
 
     def _point_at_spark(self) -> None:
         environment = environment_of(self.bundle)
@@ -65,3 +79,27 @@ class SubmitOperator(SparkSubmitOperator):
         if environment.jars:
             self.jars = ",".join(environment.jars)
             self.conf = {**(self.conf or {}), "spark.jars.packages": ""}
+
+    def _follow_the_connection(self, hook: SparkSubmitHook) -> None:
+        """In cluster mode the driver has an environment of its own, and the provider asks YARN or Kubernetes for it."""
+        self.is_in_cluster = hook._connection["deploy_mode"] == "cluster"  # noqa: SLF001 - resolved nowhere else
+        if self.is_in_cluster:
+            self.env_vars = None
+            self._yarn_track_via_rm_api = hook._is_yarn  # noqa: SLF001 - as above
+            self._track_driver_via_k8s_api = hook._is_kubernetes  # noqa: SLF001 - as above
+
+    def _tie_to_this_task(self) -> None:
+        """A driver on this machine ends with this task process, and with the one that supervises it."""
+        if not self.is_in_cluster:
+            self.env_vars = {**(self.env_vars or {}), lifeline.VARIABLE: f"{os.getpid()},{os.getppid()}"}
+
+
+def require_connection(name: str) -> None:
+    """The provider alone would submit to YARN without a word."""
+    try:
+        master = Connection.get(name).host
+    except AirflowNotFoundException:
+        master = None
+    if not master:
+        message = f"connection {name} is missing or names no host; add one of type spark, its host the Spark master"
+        raise AirflowFailException(message)
