@@ -15,6 +15,8 @@ RETRIES = {
     "retry_exponential_backoff": 2.0,
     "max_retry_delay": timedelta(minutes=15),
 }
+_QUIET = {"spark.log.level": "WARN"}
+"""Unless the target says otherwise: at INFO a stream would write gigabytes into its log."""
 _START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -39,7 +41,7 @@ def target_table(pipeline: str) -> Asset:
 
 def spark_options(options: dict[str, str]) -> dict[str, str]:
     """A target's Spark options for spark-submit; the master is the connection's."""
-    return {key: value for key, value in options.items() if key != "spark.master"}
+    return _QUIET | {key: value for key, value in options.items() if key != "spark.master"}
 
 
 def start_when(schedule: Schedule | None) -> When:

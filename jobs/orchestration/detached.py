@@ -21,10 +21,11 @@ STARTS_KEPT = 10
 """Folders of earlier starts, with their logs; older ones are removed."""
 _TAIL_BYTES = 20_000
 _STARTING_SECONDS = 10.0
+_BEGINNING_SECONDS = 1.0
 _SHELL = """\
 cd "$0" || exit 1
 echo "$(uname -n) $$ $(cut -d' ' -f22 /proc/$$/stat)" >.process && mv .process process
-"$@" >>log 2>&1 </dev/null
+[ -e stop ] || "$@" >>log 2>&1 </dev/null
 echo $? >.exit_code && mv .exit_code exit_code
 """
 
@@ -60,10 +61,18 @@ class Driver:
         return int(text) if text else None
 
     def request_stop(self) -> None:
-        """SIGTERM to its Python, which finishes the batch in flight; to all of it, while Python is not there yet."""
+        """SIGTERM to its Python, which finishes the batch in flight; to all of it, while Python is not there yet.
+
+        Where not even that has begun, it waits for it, a second at most: or else the shell finds the stop file first.
+        """
         if not self.is_running or self._process is None:
             return
-        members = list(_members(int(self._process[1])))
+        (self.folder / "stop").touch()
+        deadline = time.monotonic() + _BEGINNING_SECONDS
+        while not (members := list(_members(int(self._process[1])))) and self.is_running:
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.01)
         drivers = [pid for pid in members if _is_pipeline_run(pid)]
         for pid in drivers or members:
             with suppress(ProcessLookupError):

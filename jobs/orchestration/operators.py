@@ -43,7 +43,7 @@ class RunPipelineOperator(SubmitOperator):
         return self.judge(self.submit(context, [self.pipeline]), event)
 
     def judge(self, code: int | None, waited: int) -> int:
-        """What an exit code makes of the task."""
+        """What an exit code makes of the task; None: the driver was killed."""
         if code == AlreadyRunningError.exit_code:
             return self._wait_for_the_other(waited)
         if code == BatchHeldError.exit_code:

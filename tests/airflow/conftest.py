@@ -6,11 +6,14 @@ The tests run in Spark's environment and see Airflow from outside, by its REST A
 import fcntl
 import json
 import shutil
+import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -28,6 +31,17 @@ CANARIES = {name: f"canary-{name}-7dZ1" for name in ("password", "extra", "varia
 SIGNS = "{{ 7 * 6 }} {% raw %} $(touch esclusa-was-here) `touch esclusa-was-here` ; exit 1 & ' | > x"
 """What templates and shells would act on; each submit carries it."""
 
+PICTURES = ROOT / "build" / "screenshots"
+BROWSER = [
+    *["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"],
+    *["--disable-background-networking", "--disable-component-update", "--window-size=1500,950"],
+    "--virtual-time-budget=20000",
+]
+_SMALL_IDS = {
+    "type": "expect_column_values_to_be_between",
+    "kwargs": {"column": "id", "max_value": 99},
+    "meta": {"esclusa": {"name": "small", "on_failure": "expect_or_fail"}},
+}
 _SMALL = {
     "spark.esclusa.note": SIGNS,
     "spark.driver.extraClassPath": ":".join(map(str, sorted(jars_folder().glob("*.jar")))),
@@ -186,13 +200,14 @@ def _link_environment(bundle: Bundle) -> None:
 
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """Pipelines a (daily), b (after a), wrong (its SQL), absent (its source), busy, spare, apart, and ids."""
+    """Pipelines a (daily), b (after a), wrong (its SQL), absent (its source), busy, spare, apart, held (ids over 99), and ids."""
     bundle = make_bundle(tmp_path_factory.mktemp("services") / "bundle")
     bundle.pipeline("a", schedule="@daily", description="Rows that land")
     bundle.pipeline("b", schedule={"after": ["a"]})
     bundle.pipeline("wrong", transforms=[{"sql": "SELECT id FROM somewhere_else"}])
-    for name in ("absent", "busy", "spare", "apart"):
+    for name in ("absent", "busy", "spare", "apart", "held"):
         bundle.pipeline(name)
+    bundle.write("conf/suites/held.json", json.dumps({"name": "held", "expectations": [_SMALL_IDS]}))
     return bundle
 
 
@@ -221,3 +236,39 @@ def api(airflow: Airflow, bundle: Bundle) -> Api:
     api = airflow.log_in()
     wait_for("all DAGs", lambda: bundle.pipelines <= {dag["dag_id"] for dag in api.get("/dags?limit=100")["dags"]})
     return api
+
+
+@pytest.fixture
+def door(airflow, api):
+    """Sends a browser that comes to it on to Airflow, logged in: a cookie belongs to a host, whatever the port."""
+
+    class Door(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(302)
+            self.send_header("Set-Cookie", f"_token={api.token}; Path=/")
+            self.send_header("Location", airflow.url + self.path)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Door) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.fixture
+def browse(door, tmp_path):
+    """Opens a path in a fresh browser, keeps a picture of it, and returns the page's HTML."""
+
+    def open_page(path, picture):
+        PICTURES.mkdir(parents=True, exist_ok=True)
+        file = PICTURES / f"{picture}.png"
+        file.unlink(missing_ok=True)
+        command = [*BROWSER, f"--user-data-dir={tmp_path}", f"--screenshot={file}", "--dump-dom", door + path]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+        assert file.stat().st_size > 10_000
+        return done.stdout
+
+    return open_page

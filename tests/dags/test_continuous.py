@@ -43,8 +43,12 @@ def staying(tried, continuous):
             time.sleep(0.01)
 
 
-def starts(tried):
-    return (tried.folder / ".venv/starts").read_text().count("started")
+def wait_for_starts(tried, count):
+    """Wait until so many drivers have begun, and no more."""
+    file = tried.folder / ".venv/starts"
+    while not file.exists() or file.read_text().count("started") < count:
+        time.sleep(0.01)
+    assert file.read_text().count("started") == count
 
 
 def defer(task):
@@ -84,22 +88,26 @@ def test_a_held_batch_fails_the_run_where_plain_failure_is_wanted(continuous, ru
 def test_the_next_try_takes_over_the_driver_that_runs(tried, staying):
     driver = defer(staying)
     assert driver.is_running
+    wait_for_starts(tried, 1)
     assert defer(staying) == driver
-    assert starts(tried) == 1
+    wait_for_starts(tried, 1)
 
 
 def test_after_a_driver_was_killed_the_next_try_starts_another(tried, staying):
     first = defer(staying)
+    wait_for_starts(tried, 1)
     os.killpg(int((first.folder / "process").read_text().split()[1]), signal.SIGKILL)
     while first.is_running:
         time.sleep(0.01)
     second = defer(staying)
     assert second.folder > first.folder
-    assert (second.is_running, starts(tried)) == (True, 2)
+    assert second.is_running
+    wait_for_starts(tried, 2)
 
 
-def test_a_task_that_is_killed_asks_its_driver_to_stop(staying):
+def test_a_task_that_is_killed_asks_its_driver_to_stop(tried, staying):
     driver = defer(staying)
+    wait_for_starts(tried, 1)
     staying.on_kill()
     while driver.is_running:
         time.sleep(0.01)
@@ -129,7 +137,7 @@ def test_in_a_cluster_the_providers_tracking_is_on_and_no_path_of_this_machine_i
     tried.pipeline("far", more)
     monkeypatch.setenv("AIRFLOW_CONN_SPARK_DEFAULT", json.dumps({"conn_type": "spark", **connection}))
     task = tried.load().dags["far"].get_task("run")
-    task.prepare()
+    task.prepare(["far"])
     words = task._get_hook()._build_spark_submit_command(task.application)
     assert [word for word in expected if word not in words] == []
     assert task.is_in_cluster

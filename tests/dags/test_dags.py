@@ -103,7 +103,7 @@ def test_a_worker_parses_only_the_dag_that_it_runs(tried, monkeypatch):
 def test_a_pipeline_that_runs_until_stopped_is_one_lasting_run_and_a_dag_that_publishes_its_events(tried):
     tried.pipeline("c", "trigger: {processing_time: 10 seconds}\n", can_be_held=True)
     bag = tried.load()
-    assert (bag.import_errors, sorted(bag.dags)) == ({}, ["a", "b", "c", "c.events"])
+    assert (bag.import_errors, pipelines_of(bag)) == ({}, ["a", "b", "c", "c.events"])
     dag, events = bag.dags["c"], bag.dags["c.events"]
     assert type(dag.timetable).__name__ == "ContinuousTimetable"
     assert (dag.max_active_runs, dag.max_consecutive_failed_dag_runs) == (1, 1)
@@ -116,9 +116,9 @@ def test_a_pipeline_that_runs_until_stopped_is_one_lasting_run_and_a_dag_that_pu
 def test_a_worker_finds_the_dag_of_events(tried, monkeypatch):
     tried.pipeline("c", "trigger: {processing_time: 10 seconds}\nwhen_held: fail\n")
     monkeypatch.setenv("_AIRFLOW_PARSING_CONTEXT_DAG_ID", "c.events")
-    dags = tried.load().dags
-    assert sorted(dags) == ["c", "c.events"]
-    assert list(dags["c"].task_ids) == ["run"]
+    bag = tried.load()
+    assert pipelines_of(bag) == ["c", "c.events"]
+    assert list(bag.dags["c"].task_ids) == ["run"]
 
 
 def test_the_target_is_that_of_airflows_environment(tried, monkeypatch):

@@ -114,7 +114,7 @@ def test_a_submit_goes_to_the_connections_master_with_the_targets_options(tried,
     run(dag)
     argv = tried.argv
     assert argv[argv.index("--master") + 1] == "local[2]"
-    assert "spark.sql.shuffle.partitions=1" in argv
+    assert {"spark.sql.shuffle.partitions=1", "spark.log.level=WARN"} <= set(argv)
     assert not any("local[7]" in word for word in argv)
     assert argv[-6:] == [argv[-6], "argued", "--conf", str(tried.folder / "conf"), "--target", "local"]
     assert argv[-6].endswith("jobs/run_pipeline.py")

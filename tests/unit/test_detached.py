@@ -70,6 +70,14 @@ def test_a_driver_that_is_asked_to_stop_ends_by_itself_and_its_exit_code_is_know
     assert driver.exit_code == 7
 
 
+def test_a_driver_that_is_asked_to_stop_as_soon_as_it_is_started_ends_as_well(home, command):
+    for _ in range(8):
+        driver = start_driver(home, command, {})
+        driver.request_stop()
+        wait_for(lambda: not driver.is_running)  # noqa: B023 - it is waited for here
+        assert driver.exit_code in {0, 7, 128 + signal.SIGTERM}
+
+
 def test_a_driver_outlives_whoever_started_it(home, command):
     script = f"""
 import sys, os, signal
