@@ -1,6 +1,6 @@
 # `make` alone prints this help. Everything is installed into .venv; nothing outside the project is touched.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-airflow run run-kafka kafka kafka-stop test test-unit test-spark test-e2e test-dags torture schedules lint bench wheel lock clean
+.PHONY: help setup setup-airflow run run-kafka kafka kafka-stop test test-unit test-spark test-e2e test-dags test-faults torture schedules lint bench wheel lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -75,6 +75,10 @@ test-e2e: setup ## Tests of whole commands, a cluster, a broker
 
 test-dags: setup-airflow ## Tests of the DAGs, in Airflow's environment
 	$(AIRFLOW_BIN)/python -m pytest tests/dags
+
+test-faults: setup ## Tests of brokers and networks that fail, the slow ones too
+	@$(BIN)/esclusa setup --kafka
+	$(BIN)/python -m pytest tests/spark/test_kafka_faults.py tests/spark/test_gap.py tests/spark/test_account.py -m "faults or not faults"
 
 torture: setup ## Kill a pipeline at every point of a batch; SEED=1 KILLS=330
 	@command -v strace >/dev/null || { echo "no strace found; on Debian: sudo apt-get install strace" >&2; exit 4; }
