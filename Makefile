@@ -91,6 +91,10 @@ test-dags: setup-airflow ## Tests of the DAGs, in Airflow's environment
 test-airflow: chromium setup-airflow ## Tests under a real scheduler
 	$(BIN)/python -m pytest tests/airflow
 
+test-faults: setup ## Tests of brokers and networks that fail, the slow ones too
+	@$(BIN)/esclusa setup --kafka
+	$(BIN)/python -m pytest tests/spark/test_kafka_faults.py tests/spark/test_gap.py tests/spark/test_account.py -m "slow or not slow"
+
 torture: strace setup ## Kill a pipeline at every point of a batch; SEED=1 KILLS=330 MINUTES=60
 	@$(BIN)/esclusa setup --kafka
 	$(BIN)/python -m jobs.testing.torture $(if $(SEED),--seed $(SEED)) $(if $(KILLS),--kills $(KILLS)) $(if $(MINUTES),--minutes $(MINUTES))

@@ -1,5 +1,7 @@
 """What ended a run -> the error whose code and exit code tell an operator what to do."""
 
+import re
+
 from jobs.pipeline.errors import (
     AlreadyRunningError,
     EsclusaError,
@@ -17,12 +19,7 @@ _BUSY = (
     "ConcurrentTransactionException",
     "Concurrent transaction failed",
 )
-_DATA_LOSS = (
-    "KAFKA_DATA_LOSS",
-    "Some data may have been",
-    "some data may have been",
-    "OffsetOutOfRangeException",
-)
+_DATA_LOSS = re.compile("KAFKA_DATA_LOSS|[Ss]ome data may have been|OffsetOutOfRangeException")
 _STATE = (
     "HEADER_DIFFERS",
     "FAILED_READ_FILE",
@@ -34,8 +31,7 @@ _UNAVAILABLE = ("TimeoutException", "DisconnectException", "Connection refused")
 
 def is_data_loss(error: BaseException) -> bool:
     """Whether Spark or a Kafka client says that a topic does not hold what a batch covers."""
-    text = full_text(error)
-    return any(marker in text for marker in _DATA_LOSS)
+    return _DATA_LOSS.search(full_text(error)) is not None
 
 
 def classify(error: BaseException) -> BaseException:

@@ -120,9 +120,16 @@ class PipelineRun:
         except Exception as error:
             if isinstance(self._failure, StopRequestedError):
                 return
+            raise self._explain(error) from error
+
+    def _explain(self, error: Exception) -> BaseException:
+        """Spark names one offset or none, where the topics tell which ranges are missing."""
+        try:
             if is_data_loss(error):
                 check_gap(self.spark, self.pipeline)
-            raise classify(self._failure or error) from error
+        except Exception as found:  # noqa: BLE001 - whatever came of looking, it is what is known last
+            return classify(found)
+        return classify(self._failure or error)
 
     def request_stop(self) -> None:
         """Ask the run to end after the batch in flight; returns at once."""

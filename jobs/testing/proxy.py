@@ -35,6 +35,7 @@ class _Link:
     client: socket.socket
     server: socket.socket
     is_silent: bool = False
+    is_reset: bool = False
     held_until: float = 0.0
 
 
@@ -92,7 +93,7 @@ class Proxy:
                 time.sleep(max(0.0, link.held_until - time.monotonic()))
                 if not link.is_silent:
                     sink.sendall(data)
-        if not link.is_silent:
+        if not (link.is_silent or link.is_reset):
             _end(link)
 
     def _count(self, sent: int) -> None:
@@ -111,8 +112,7 @@ class Proxy:
                 case Fault.CUT:
                     _end(link)
                 case Fault.RESET:
-                    _reset(link.client)
-                    _end(link)
+                    _reset(link)
                 case Fault.DELAY:
                     link.held_until = time.monotonic() + _DELAY_SECONDS
                 case Fault.SILENCE:
@@ -138,9 +138,13 @@ def _end(link: _Link) -> None:
         end.close()
 
 
-def _reset(end: socket.socket) -> None:
-    """RST goes out when nobody reads from the socket any more: hence the shutdown, which sends nothing."""
-    end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+def _reset(link: _Link) -> None:
+    """RST goes out when nobody reads from the socket any more: SHUT_RD wakes who does, and sends nothing."""
+    link.is_reset = True
+    link.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
     with contextlib.suppress(OSError):
-        end.shutdown(socket.SHUT_RD)
-    end.close()
+        link.client.shutdown(socket.SHUT_RD)
+    link.client.close()
+    with contextlib.suppress(OSError):
+        link.server.shutdown(socket.SHUT_RDWR)
+    link.server.close()
