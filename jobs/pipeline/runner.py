@@ -62,6 +62,8 @@ class PipelineRun:
     _accepted: tuple[OffsetRange, ...] = ()
     """Offsets that persons have accepted as lost."""
     _last_batch: int = -1
+    _keeps_parsed: bool = False
+    """Whether the batch before set more rows apart than the driver takes: then the next one will, as a rule."""
     _newest_written: int = -1
     """The newest batch that an earlier run may have committed something of."""
     _lag: Lag | None = None
@@ -178,8 +180,10 @@ class PipelineRun:
             lag=self._lag.behind(source_range, self.query) if self._lag else None,
             account=account,
             is_first=self._last_batch < 0,
+            keeps_parsed=self._keeps_parsed,
         )
-        _commit_without_poison(batch, done, self.report)
+        record = _commit_without_poison(batch, done, self.report)
+        self._keeps_parsed = record is not None and not record.verdict.is_gathered
         self._last_batch = batch_id
 
     def _with_names_taken_literally(self, unparsed: DataFrame, batch_id: int) -> DataFrame:
@@ -201,8 +205,11 @@ class PipelineRun:
         return self._prepared
 
 
-def _commit_without_poison(batch: SparkBatch, done: frozenset[Step], report: Report) -> None:
-    """Commit a batch; what makes it fail is looked for, once of each kind, and set apart, and the batch tried again."""
+def _commit_without_poison(batch: SparkBatch, done: frozenset[Step], report: Report) -> BatchRecord | None:
+    """Commit a batch; what makes it fail is looked for, once of each kind, and set apart, and the batch tried again.
+
+    Returns the ledger's row; None if an earlier run had finished the batch.
+    """
     remedies = [isolate_corrupt_files, isolate_failing_rows]
     while True:
         try:
@@ -215,12 +222,13 @@ def _commit_without_poison(batch: SparkBatch, done: frozenset[Step], report: Rep
                 raise
             batch = mended
         else:
-            return
+            return batch.finished
 
 
 def _commit_and_report(batch: SparkBatch, done: frozenset[Step], report: Report) -> None:
     try:
         commit_batch(batch, done)
     finally:
+        batch.forget_parsed()
         if batch.finished:
             report(batch.finished)
