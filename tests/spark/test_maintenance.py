@@ -165,6 +165,7 @@ def test_only_files_older_than_the_retention_go_and_an_older_version_stays_reada
     assert (old.exists(), fresh.exists()) == (False, True)
     assert replaced.to_pyarrow_table().num_rows == 3, "a reader within the horizon"
     _backdate_removals(folder, 8)
+    age(folder.glob("part-*"), 8)
     forget_snapshots(bench.spark)
     assert of(keep_up(bench)).vacuumed == 3
     assert ids(bench) == [1, 2, 3]
