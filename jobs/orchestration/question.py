@@ -18,6 +18,8 @@ OPTIONS = [*DECISIONS, LEAVE_HELD]
 _EXAMPLES_SHOWN = 10
 _CHARACTERS = 300
 _MEANING = """\
+**The answers**
+
 - **Release with quarantine**: rows that break a check go to the quarantine, the others to the table.
 - **Accept**: rows that the batch is held for go to the table as well; malformed ones go to the quarantine.
 - **Drop**: no row of the batch goes anywhere; all are counted as dropped.

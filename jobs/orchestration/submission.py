@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Any, NoReturn
 
+from airflow.providers.apache.spark.hooks import spark_submit as provider
 from airflow.providers.apache.spark.hooks.spark_submit import SparkSubmitHook
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
 from airflow.sdk import Connection, Context
@@ -94,11 +95,14 @@ class SubmitOperator(SparkSubmitOperator):
 
 
 def require_connection(name: str) -> None:
-    """The provider alone would submit to YARN without a word."""
+    """The provider alone would submit to YARN without a word, and end with a NameError for Kubernetes."""
     try:
         master = Connection.get(name).host
     except AirflowNotFoundException:
         master = None
     if not master:
         message = f"connection {name} is missing or names no host; add one of type spark, its host the Spark master"
+        raise AirflowFailException(message)
+    if master.startswith("k8s") and getattr(provider, "kube_client", None) is None:
+        message = f"{master} needs apache-airflow-providers-cncf-kubernetes; install it into Airflow's own environment"
         raise AirflowFailException(message)

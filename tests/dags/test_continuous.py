@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 
 import pytest
-from airflow.sdk.exceptions import TaskDeferred
+from airflow.providers.apache.spark.hooks import spark_submit
+from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
 from jobs.orchestration.detached import Driver, find_driver
 
@@ -135,6 +136,7 @@ def test_in_a_cluster_the_providers_tracking_is_on_and_no_path_of_this_machine_i
     tried, monkeypatch, connection, expected, more
 ):
     tried.pipeline("far", more)
+    monkeypatch.setattr(spark_submit, "kube_client", object(), raising=False)  # its own provider is not installed here
     monkeypatch.setenv("AIRFLOW_CONN_SPARK_DEFAULT", json.dumps({"conn_type": "spark", **connection}))
     task = tried.load().dags["far"].get_task("run")
     task.prepare(["far"])
@@ -142,3 +144,12 @@ def test_in_a_cluster_the_providers_tracking_is_on_and_no_path_of_this_machine_i
     assert [word for word in expected if word not in words] == []
     assert task.is_in_cluster
     assert not any("PYSPARK_PYTHON" in word or "SPARK_HOME" in word for word in words)
+
+
+def test_kubernetes_without_its_provider_is_named(tried, monkeypatch):
+    tried.pipeline("far")
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_SPARK_DEFAULT", json.dumps({"conn_type": "spark", "host": "k8s://https://api:6443"})
+    )
+    with pytest.raises(AirflowFailException, match="needs apache-airflow-providers-cncf-kubernetes"):
+        tried.load().dags["far"].get_task("run").execute({})
