@@ -15,5 +15,7 @@ def test_the_page_of_a_dag_shows_its_tasks_and_their_states(api, bundle, browse)
     run = api.trigger("a")
     api.await_run("a", run, "success")
     text = text_of(browse(f"/dags/a/runs/{run}", "dag-run"))
-    for word in ("Rows that land", "publish", "Success"):
+    assert api.states("a", run)["run"] == "success"
+    states = [state.capitalize() for state in api.states("a", run).values()]
+    for word in (run, "2 Task Instances", "RunPipelineOperator", "PublishOperator", *states):
         assert word in text, text
