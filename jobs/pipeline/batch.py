@@ -63,20 +63,20 @@ class Frames:
     gated: Observation
 
 
-def build_frames(unparsed: DataFrame, stages: Stages) -> Frames:
-    """Lazily parse, transform and annotate; starts no Spark job. Malformed rows never reach a transform.
+def build_frames(parsed: DataFrame, stages: Stages) -> Frames:
+    """Lazily transform and annotate parsed rows; starts no Spark job. Malformed rows never reach a transform.
 
     The first observation also keeps Spark from merging parser and transforms, which would parse once a column.
     """
     source, gated = Observation(), Observation()
-    observed = stages.parser(unparsed).observe(source, *stages.gate.source_metrics)
+    observed = parsed.observe(source, *stages.gate.source_metrics)
     annotated = annotate_well_formed(observed, stages)
     return Frames(annotated.observe(gated, *stages.gate.gate_metrics), source, gated)
 
 
-def set_apart_rows(unparsed: DataFrame, stages: Stages, verdict: Verdict) -> DataFrame:
+def set_apart_rows(parsed: DataFrame, stages: Stages, verdict: Verdict) -> DataFrame:
     """Envelopes of all rows set apart, by a scan of their own (two, if there are malformed rows as well)."""
-    parsed = stages.parser(unparsed).observe(Observation(), F.count(F.lit(1)).alias("rows"))
+    parsed = parsed.observe(Observation(), F.count(F.lit(1)).alias("rows"))
     parts = [malformed_rows(parsed)] if verdict.malformed.count else []
     if verdict.unfit.count:
         parts.append(unfit_rows(annotate_well_formed(parsed, stages), stages.gate))
@@ -106,9 +106,13 @@ class SparkBatch:
     lag: int | None
     is_first: bool = True
     """Of its run: only then can another run, which lost its lease, have committed this very batch meanwhile."""
+    keeps_parsed: bool = False
+    """Whether the first scan keeps the parsed rows for a second one; worth it where so many rows are set apart that
+    there will be one. What is written is the same."""
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     finished: BatchRecord | None = None
     """The ledger's row, once it is written."""
+    _parsed: DataFrame | None = None
     _staged: StagedAppend | None = None
     _target: Commit | None = None
     _quarantine: Commit | None = None
@@ -122,7 +126,7 @@ class SparkBatch:
     def stage_target(self) -> Verdict:
         """One job: it writes the good rows, and its scan counts every check and gathers the rows set apart."""
         stages = self.prepared.stages
-        frames = build_frames(self.unparsed, stages)
+        frames = build_frames(self._parse(), stages)
         good = passed(frames.annotated, stages.target.names)
         with self._timed("write"):
             self._staged = stage_append(good, stages.pipeline.spec.sink.path, self._transaction(Step.TARGET))
@@ -131,6 +135,18 @@ class SparkBatch:
             self._refuse_if_committed_meanwhile()
         self._reconcile("staged for the target", self._staged, verdict.rows_passed)
         return verdict
+
+    def _parse(self) -> DataFrame:
+        if self._parsed is None:
+            parsed = self.prepared.stages.parser(self.unparsed)
+            self._parsed = parsed.persist() if self.keeps_parsed else parsed
+        return self._parsed
+
+    def forget_parsed(self) -> None:
+        """Give back what `keeps_parsed` took, in memory and on disk; idempotent."""
+        if self._parsed is not None and self.keeps_parsed:
+            self._parsed.unpersist()
+        self._parsed = None
 
     def _refuse_if_committed_meanwhile(self) -> None:
         """Delta refuses to commit against what came after the staging began; what came just before it looks over."""
@@ -150,7 +166,7 @@ class SparkBatch:
         """One job over the batch, writing nothing; the commit of the earlier attempt is looked up in the log."""
         stages = self.prepared.stages
         with self._timed("inspect"):
-            verdict = inspect_frames(build_frames(self.unparsed, stages), stages.gate)
+            verdict = inspect_frames(build_frames(self._parse(), stages), stages.gate)
         self._target = self._find(stages.pipeline.spec.sink.path, Step.TARGET)
         self._reconcile("in the target", self._target, verdict.rows_passed)
         return verdict
@@ -161,12 +177,12 @@ class SparkBatch:
             return
         wanted = self._transaction(Step.QUARANTINE)
         with self._timed("quarantine"):
-            if verdict.malformed.is_complete and verdict.unfit.is_complete:
+            if verdict.is_gathered:
                 rows = gathered_rows((*verdict.malformed.rows, *verdict.unfit.rows), self._envelope())
                 self.prepared.lease.check()
                 self._quarantine = self.prepared.quarantine.append(rows, wanted)
             else:
-                bad = set_apart_rows(self.unparsed, self.prepared.stages, verdict)
+                bad = set_apart_rows(self._parse(), self.prepared.stages, verdict)
                 path = self.prepared.stages.pipeline.quarantine_path
                 staged = stage_append(scanned_rows(bad, self._envelope()), path, wanted)
                 self._reconcile("staged for the quarantine", staged, verdict.rows_quarantined)

@@ -36,7 +36,7 @@ def judge_sample(spark: SparkSession, pipeline: Pipeline, rows: int) -> str:
     """What the checks say of the source's first rows; runs Spark jobs, writes nothing."""
     sample = open_sample(spark, pipeline, rows)
     stages = compile_stages(spark, sample, pipeline)
-    verdict = inspect_frames(build_frames(sample.persist(), stages), stages.gate)
+    verdict = inspect_frames(build_frames(stages.parser(sample.persist()), stages), stages.gate)
     return "\n".join(_verdict_lines(verdict))
 
 

@@ -84,6 +84,8 @@ class PipelineRun:
     _held: ExitStack = field(default_factory=ExitStack)
     _prepared: PreparedPipeline | None = None
     _last_batch: int = -1
+    _keeps_parsed: bool = False
+    """Whether the batch before set more rows apart than the driver takes: then the next one will, as a rule."""
     _newest_written: int = -1
     """The newest batch that an earlier run may have committed something of."""
     _files_at_start: int | None = None
@@ -182,8 +184,10 @@ class PipelineRun:
             source_range=source_range,
             lag=self._lag(source_range),
             is_first=self._last_batch < 0,
+            keeps_parsed=self._keeps_parsed,
         )
-        _commit_without_poison(batch, done, self.report)
+        record = _commit_without_poison(batch, done, self.report)
+        self._keeps_parsed = record is not None and not record.verdict.is_gathered
         self._last_batch = batch_id
 
     def _pin(
@@ -292,8 +296,11 @@ def with_release(prepared: PreparedPipeline, unparsed: DataFrame, batch_id: int)
     return replace(prepared, stages=stages, release=release)
 
 
-def _commit_without_poison(batch: SparkBatch, done: frozenset[Step], report: Report) -> None:
-    """Commit a batch; what makes it fail is looked for, once of each kind, and set apart, and the batch tried again."""
+def _commit_without_poison(batch: SparkBatch, done: frozenset[Step], report: Report) -> BatchRecord | None:
+    """Commit a batch; what makes it fail is looked for, once of each kind, and set apart, and the batch tried again.
+
+    Returns the ledger's row; None if an earlier run had finished the batch.
+    """
     remedies = [isolate_corrupt_files, isolate_failing_rows]
     while True:
         try:
@@ -306,13 +313,14 @@ def _commit_without_poison(batch: SparkBatch, done: frozenset[Step], report: Rep
                 raise
             batch = mended
         else:
-            return
+            return batch.finished
 
 
 def _commit_and_report(batch: SparkBatch, done: frozenset[Step], report: Report) -> None:
     try:
         commit_batch(batch, done)
     finally:
+        batch.forget_parsed()
         if batch.finished:
             report(batch.finished)
 

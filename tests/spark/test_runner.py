@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 
 import pytest
@@ -88,6 +89,41 @@ def test_second_scan_beyond_the_limit_writes_the_same_rows(bench, expect, monkey
         b"broken": [("malformed", None, reason)],
         b"11": [("malformed", None, reason)],
     }
+
+
+def test_batch_that_keeps_its_rows_for_the_second_scan_writes_the_same(bench, expect, monkeypatch):
+    """The first batch with too many bad rows parses them again, those behind it keep them, until one has few."""
+    monkeypatch.setattr(gate, "MAX_GATHERED_ROWS", 2)
+    kept = []
+    frame = type(bench.spark.range(1))
+    persist = frame.persist
+    monkeypatch.setattr(frame, "persist", lambda df, *level: kept.append(df.columns) or persist(df, *level))
+    bench.suite(
+        expect("column_values_to_be_between", "id", min_value=1, max_value=8, name="small"),
+        expect("column_values_to_be_in_set", "name", value_set=["a"], on_failure="expect_or_drop", name="a"),
+    )
+    bench.define_files("csv", "{header: true, maxFilesPerTrigger: 1}")
+    many, few = "id,name\n1,a\n2,b\n9,a\n10,\n11,x\nx,a\ny\n,\n", "id,name\n3,a\n12,a\n"
+    for number, content in enumerate([many, many, few, few]):
+        os.utime(bench.write(f"landing/{number}.csv", content), (number, number))  # Spark takes the oldest first
+    batches = bench.run()
+    assert [sums(batch) for batch in batches] == [(8, 2, 5, 1)] * 2 + [(2, 1, 1, 0)] * 2
+    assert kept == [["_record", "_malformed", "id", "name"]] * 2
+    written: dict[int, list] = {}
+    for row in bench.quarantine():
+        written.setdefault(row["batch_id"], []).append((row["raw"], str(row["_errors"])))
+    assert sorted(written[0]) == sorted(written[1])
+    assert len(written[0]) == 5
+    assert written[2] == written[3]
+    assert sorted((row["id"] or 0, row["name"] or "") for row in bench.target()) == [
+        (0, ""),
+        (0, ""),
+        (1, "a"),
+        (1, "a"),
+        (3, "a"),
+        (3, "a"),
+    ]
+    assert bench.spark.sparkContext._jsc.getPersistentRDDs().isEmpty()
 
 
 def test_large_row_is_not_gathered_but_quarantined_whole(bench, expect):

@@ -1,7 +1,7 @@
 """Observed numbers -> Verdict: what the gate says of one batch, as data, computed once. No Spark."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +56,11 @@ class Verdict:
     held_because: tuple[str, ...]
 
     @property
+    def is_gathered(self) -> bool:
+        """Whether the driver holds every row for the quarantine."""
+        return self.malformed.is_complete and self.unfit.is_complete
+
+    @property
     def rows_quarantined(self) -> int:
         """Malformed rows plus rows that checks set apart."""
         return self.malformed.count + self.unfit.count
@@ -85,7 +90,7 @@ def judge(
     """
     results = tuple(_result(index, check, gated, schema_holds) for index, check in enumerate(checks))
     malformed = SetApart(source["bad"], tuple(map(_malformed_row, _gathered(source))))
-    unfit = SetApart(gated["bad"], tuple(_unfit_row(row, checks) for row in _gathered(gated)))
+    unfit = SetApart(gated["bad"], tuple(_unfit_rows(_gathered(gated), checks)))
     return Verdict(
         rows_read=source["rows"],
         malformed=malformed,
@@ -126,15 +131,17 @@ def _malformed_row(row: Row) -> Row:
     return {"raw": row.get("raw"), "source": row["source"], "_errors": [error]}
 
 
-def _unfit_row(row: Row, checks: tuple[Check, ...]) -> Row:
-    broken = [checks[int(key.rpartition("_")[2])] for key, is_broken in row["failed"].items() if is_broken]
-    errors = [_error(check, row.get("values", {})) for check in broken]
-    return {"raw": row.get("raw"), "source": row["source"], "_errors": errors}
+def _unfit_rows(rows: list[Row], checks: tuple[Check, ...]) -> Iterator[Row]:
+    rules = [describe_rule(check) for check in checks]
+    for row in rows:
+        broken = [int(key.rpartition("_")[2]) for key, is_broken in row["failed"].items() if is_broken]
+        errors = [_error(checks[index], rules[index], row.get("values", {})) for index in broken]
+        yield {"raw": row.get("raw"), "source": row["source"], "_errors": errors}
 
 
-def _error(check: Check, values: Row) -> Row:
+def _error(check: Check, rule: str, values: Row) -> Row:
     shown = ", ".join(_shown(values.get(name)) for name in check.columns)
-    return {"check": check.name, "column": ", ".join(check.columns), "message": f"{shown}: {describe_rule(check)}"}
+    return {"check": check.name, "column": ", ".join(check.columns), "message": f"{shown}: {rule}"}
 
 
 def _shown(value: Any) -> str:
