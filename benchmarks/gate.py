@@ -1,8 +1,9 @@
 """What the gate costs: plain `foreachBatch` append, Esclusa's gate, and Great Expectations, side by side.
 
 Every figure is CPU seconds (this process and its JVM) and wall seconds of one micro-batch from Kafka, measured
-inside foreachBatch, the variants in turn in one process after a warm-up. `--first` starts a fresh process for each
-batch instead. Ratios are medians of the rounds' own ratios.
+inside foreachBatch, the variants in turn in one process after a warm-up: batches of `--rows` with shares of bad rows,
+then batches of a thousand rows. The first batch of a process is measured apart, a fresh process a batch. Ratios are
+medians of the rounds' own ratios.
 """
 
 import argparse
@@ -38,12 +39,31 @@ from jobs.pipeline.stages import compile_stages, fingerprint
 
 ROOT = Path(__file__).parent.parent
 TICKS_PER_SECOND = 100
+TINY_ROWS = 1_000
 
 
 @dataclass(frozen=True)
 class Cost:
     cpu: float
     wall: float
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a batch holds."""
+
+    rows: int
+    bad_share: float
+
+    @property
+    def topic(self) -> str:
+        """The Kafka topic that holds it."""
+        return f"bench_{self.rows}_{int(self.bad_share * 1000)}"
+
+    @property
+    def title(self) -> str:
+        """What stands in front of its figures."""
+        return f"{self.rows:,} rows, {self.bad_share:.0%} bad"
 
 
 def cpu_seconds(spark: SparkSession) -> float:
@@ -131,8 +151,12 @@ def _shape_plainly(unparsed: DataFrame, pipeline: Pipeline) -> DataFrame:
     return rows.withColumnsRenamed({"partition": "kafka_partition", "offset": "kafka_offset"})
 
 
+_overflowed: dict[str, bool] = {}
+"""What a run remembers of the batch before, by target: whether the driver could not take all rows set apart."""
+
+
 def gate_batch(spark: SparkSession, pipeline: Pipeline, checkpoint: str) -> Callable[[DataFrame, int], None]:
-    """Esclusa's own batch, with a fresh checkpoint's identity."""
+    """Esclusa's own batch, with a fresh checkpoint's identity, as a run carries it out behind another batch."""
     own = pipeline.model_copy(update={"checkpoint": checkpoint})
     stages = compile_stages(spark, open_stream(spark, own), own)
     ensure_target(spark, own, stages.target)
@@ -143,7 +167,11 @@ def gate_batch(spark: SparkSession, pipeline: Pipeline, checkpoint: str) -> Call
         query_id = str(read_query_id(spark, checkpoint))
         with hold_lease(spark, own.name, f"{checkpoint}_lease") as lease:
             prepared = PreparedPipeline(stages, query_id, fingerprint(own), *tables, lease)
-            commit_batch(SparkBatch(prepared, batch, batch_id, source_range, None), frozenset())
+            keeps_parsed = _overflowed.get(own.spec.sink.path, False)
+            own_batch = SparkBatch(prepared, batch, batch_id, source_range, None, keeps_parsed=keeps_parsed)
+            verdict = commit_batch(own_batch, frozenset())
+            own_batch.forget_parsed()
+            _overflowed[own.spec.sink.path] = verdict is not None and not verdict.is_gathered
 
     return run
 
@@ -167,22 +195,21 @@ def measure(spark: SparkSession, pipeline: Pipeline, checkpoint: str, run: Calla
     return costs[0]
 
 
-def run_share(spark: SparkSession, folder: Path, servers: str, arguments: argparse.Namespace, share: float) -> None:
-    """Measure all variants for one share of bad rows and print a line each."""
-    topic = f"bench_{int(share * 1000)}"
-    create_topic(servers, topic)
-    produce(servers, topic, records(arguments.rows, share))
-    pipeline = write_bundle(folder / topic, servers, topic)
-    suite = folder / topic / "conf" / "suites" / "bench.json"
+def run_load(spark: SparkSession, folder: Path, servers: str, arguments: argparse.Namespace, load: Load) -> None:
+    """Measure all variants for one kind of batch and print a line each."""
+    create_topic(servers, load.topic)
+    produce(servers, load.topic, records(load.rows, load.bad_share))
+    pipeline = write_bundle(folder / load.topic, servers, load.topic)
+    suite = folder / load.topic / "conf" / "suites" / "bench.json"
     costs: dict[str, list[Cost]] = {}
     for number in range(arguments.warm_up + arguments.rounds):
         for variant in arguments.variants:
-            checkpoint = str(folder / topic / f"checkpoint-{variant}-{number}")
+            checkpoint = str(folder / load.topic / f"checkpoint-{variant}-{number}")
             run = _variant(spark, variant, pipeline, checkpoint, suite)
             cost = measure(spark, pipeline, checkpoint, run)
             if number >= arguments.warm_up:
                 costs.setdefault(variant, []).append(cost)
-    print_costs(f"{share:.0%} bad", costs)
+    print_costs(load.title, costs)
 
 
 def _variant(
@@ -207,7 +234,7 @@ def print_costs(title: str, costs: dict[str, list[Cost]]) -> None:
         walls = [one.wall / other.wall for one, other in zip(own, base, strict=True)]
         cpu, wall = statistics.median(c.cpu for c in own), statistics.median(c.wall for c in own)
         print(
-            f"{title:<9} {variant:<9} cpu {cpu:6.2f} s  wall {wall:6.2f} s  "
+            f"{title:<21} {variant:<9} cpu {cpu:6.2f} s  wall {wall:6.2f} s  "
             f"cpu/plain {statistics.median(ratios):5.2f} ({min(ratios):.2f}-{max(ratios):.2f})  "
             f"wall/plain {statistics.median(walls):5.2f}",
             flush=True,
@@ -220,7 +247,7 @@ def run_first(folder: Path, servers: str, arguments: argparse.Namespace) -> None
     produce(servers, "first", records(arguments.rows, 0.01))
     costs: dict[str, list[Cost]] = {}
     for number in range(arguments.rounds):
-        for variant in ("plain", "plain_txn", "gate"):
+        for variant in arguments.variants:
             command = [sys.executable, __file__, "--one", variant, servers, str(folder / f"first-{variant}-{number}")]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             costs.setdefault(variant, []).append(Cost(**json.loads(done.stdout.splitlines()[-1])))
@@ -244,8 +271,8 @@ def open_spark() -> SparkSession:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=250_000)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--warm-up", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--warm-up", type=int, default=4)
     parser.add_argument("--shares", type=float, nargs="+", default=[0.0, 0.01, 0.2])
     parser.add_argument("--variants", nargs="+", default=["plain", "plain_txn", "gate", "gx"])
     parser.add_argument("--first", action="store_true", help="only the first batch of a process")
@@ -264,8 +291,8 @@ def main() -> None:
             run_first(Path(name), broker.servers, arguments)
         if not arguments.first:
             spark = open_spark()
-            for share in arguments.shares:
-                run_share(spark, Path(name), broker.servers, arguments, share)
+            for load in [*(Load(arguments.rows, share) for share in arguments.shares), Load(TINY_ROWS, 0.01)]:
+                run_load(spark, Path(name), broker.servers, arguments, load)
             spark.stop()
 
 
