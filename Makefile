@@ -91,16 +91,17 @@ test-dags: setup-airflow ## Tests of the DAGs, in Airflow's environment
 test-airflow: chromium setup-airflow ## Tests under a real scheduler
 	$(BIN)/python -m pytest tests/airflow
 
-test-faults: setup ## Tests of brokers and networks that fail, the slow ones too
+test-slow: chromium strace setup setup-airflow ## Tests that take their time: brokers, networks, Airflow and maintenance that fail
 	@$(BIN)/esclusa setup --kafka
-	$(BIN)/python -m pytest tests/spark/test_kafka_faults.py tests/spark/test_gap.py tests/spark/test_account.py -m "slow or not slow"
+	$(BIN)/python -m pytest tests/spark tests/e2e -m slow
+	$(BIN)/python -m pytest tests/airflow -m slow
 
 torture: strace setup ## Kill a pipeline at every point of a batch; SEED=1 KILLS=330 MINUTES=60
 	@$(BIN)/esclusa setup --kafka
 	$(BIN)/python -m jobs.testing.torture $(if $(SEED),--seed $(SEED)) $(if $(KILLS),--kills $(KILLS)) $(if $(MINUTES),--minutes $(MINUTES))
 
 torture-airflow: setup-airflow ## Kill Airflow's processes around a pipeline at every point of a batch
-	ESCLUSA_TORTURE=1 $(BIN)/python -m pytest tests/airflow/test_what_dies.py
+	$(BIN)/python -m pytest tests/airflow/test_what_dies.py -m "slow or not slow"
 
 schedules: setup ## Try the order of writes over 100,000 crash schedules
 	ESCLUSA_SCHEDULES=100000 $(BIN)/python -m pytest tests/unit/test_commit_schedules.py

@@ -66,6 +66,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
                 os.killpg(int((driver.folder / "process").read_text().split()[1]), signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_a_stream_outlives_triggerer_and_scheduler_and_stops_when_it_is_told_to(scene, tmp_path):
     api, checkpoint = scene.api, scene.bed.tables.checkpoint
     producer = FileProducer(scene.bed.landing, IdLedger(tmp_path / "ids.tsv"), Random(5))

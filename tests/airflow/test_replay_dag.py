@@ -17,6 +17,7 @@ def answer(api, run, option):
     api.patch(path, chosen_options=[option], params_input={})
 
 
+@pytest.mark.slow
 def test_a_replay_asks_and_writes_only_what_a_person_has_approved(api, bundle):
     bundle.write("conf/suites/apart.json", suite(8))
     bundle.land("apart", 1, 9, 99)

@@ -1,7 +1,6 @@
 """What dies while a driver hangs in the middle of a batch, and what must hold behind it. ESCLUSA_TORTURE=1 takes more."""
 
 import contextlib
-import os
 import random
 import re
 import sqlite3
@@ -22,7 +21,6 @@ from jobs.testing.logs import Checkpoint
 from jobs.testing.producers import FileProducer
 from jobs.testing.reader import Reader
 
-IS_FULL = "ESCLUSA_TORTURE" in os.environ
 ROWS = 40
 DIES_WITH_ITS_TASK_SECONDS = 5
 IS_TOLD_SECONDS = 120
@@ -31,15 +29,9 @@ OUTAGE_SECONDS = 45
 """Longer than a component waits for SQLite's lock."""
 
 POINTS = [Point.BATCH_ENTERED, Point.BATCH_PINNED, Point.TARGET_STAGED, Point.QUARANTINE_AFTER, Point.TARGET_AFTER]
-SMALL = [
-    ("supervisor", Point.TARGET_STAGED),
-    ("scheduler", Point.TARGET_AFTER),
-    ("driver", Point.QUARANTINE_AFTER),
-    ("cleared", Point.BATCH_PINNED),
-]
-FULL = [(fault, point) for point in POINTS for fault in ("supervisor", "task", "scheduler", "driver", "cleared")] + [
-    ("database", Point.TARGET_STAGED)
-]
+KILLS = [(fault, point) for point in POINTS for fault in ("supervisor", "task", "scheduler", "driver", "cleared")]
+SMALL = [("supervisor", Point.TARGET_STAGED), ("driver", Point.QUARANTINE_AFTER)]
+FULL = [case for case in KILLS if case not in SMALL] + [("database", Point.TARGET_STAGED)]
 
 
 @dataclass(frozen=True)
@@ -145,7 +137,7 @@ def lock(database):
     return database.in_transaction
 
 
-@pytest.mark.parametrize(("fault", "point"), FULL if IS_FULL else SMALL)
+@pytest.mark.parametrize(("fault", "point"), [*SMALL, *(pytest.param(*case, marks=pytest.mark.slow) for case in FULL)])
 def test_rows_are_written_once_and_no_driver_stays_whatever_dies(faults, fault, point):
     run, driver = faults.hang_at(point)
     seconds = IS_TOLD_SECONDS
@@ -184,6 +176,7 @@ def test_a_plain_spark_submit_outlives_its_supervisor(faults):
         kill_process(driver.python)
 
 
+@pytest.mark.slow
 def test_two_triggers_at_once_are_one_writer_at_a_time(faults):
     faults.producer.send(ROWS)
     with ThreadPoolExecutor(2) as threads:

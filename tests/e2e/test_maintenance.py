@@ -57,6 +57,7 @@ def assert_sound(bundle):
     assert sorted(row["flight"] for row in table.to_pyarrow_table(columns=["flight"]).to_pylist()) == list(range(FILES))
 
 
+@pytest.mark.slow
 @pytest.mark.fault("K16")
 def test_killed_in_optimize_in_vacuum_and_behind_each_it_breaks_nothing_and_the_next_one_finishes(flights):
     for failpoint in ("maintenance.commits:1:kill9-both", "maintenance.step:1:kill9-both"):

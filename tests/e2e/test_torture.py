@@ -36,6 +36,7 @@ def test_files_killed_at_every_fail_point_lose_and_double_nothing(workshop):
     assert lane.conservation.acked >= 2 * workshop.rows
 
 
+@pytest.mark.slow
 @pytest.mark.fault("K0", "K1", "K4", "K6", "K8", "K11", "K12", "K13", "K17", "K19")
 def test_files_killed_inside_spark_and_delta_lose_and_double_nothing(workshop, request):
     lane = workshop.over_files("inside", Trigger.AVAILABLE_NOW)
