@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 DAG = "esclusa-replay"
 
 
