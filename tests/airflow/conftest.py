@@ -200,12 +200,12 @@ def _link_environment(bundle: Bundle) -> None:
 
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """Pipelines a (daily), b (after a), wrong (its SQL), absent (its source), busy, spare, apart, held (ids over 99), and ids."""
+    """Pipelines a (daily), b (after a), wrong (its SQL), absent (its source), busy, spare, shown, apart, held (ids over 99), and ids."""
     bundle = make_bundle(tmp_path_factory.mktemp("services") / "bundle")
     bundle.pipeline("a", schedule="@daily", description="Rows that land")
     bundle.pipeline("b", schedule={"after": ["a"]})
     bundle.pipeline("wrong", transforms=[{"sql": "SELECT id FROM somewhere_else"}])
-    for name in ("absent", "busy", "spare", "apart", "held"):
+    for name in ("absent", "busy", "spare", "shown", "apart", "held"):
         bundle.pipeline(name)
     bundle.write("conf/suites/held.json", json.dumps({"name": "held", "expectations": [_SMALL_IDS]}))
     return bundle

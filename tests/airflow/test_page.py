@@ -10,12 +10,12 @@ def text_of(page):
 
 
 def test_the_page_of_a_dag_shows_its_tasks_and_their_states(api, bundle, browse):
-    bundle.land("a", 90)
-    api.unpause("a")
-    run = api.trigger("a")
-    api.await_run("a", run, "success")
-    text = text_of(browse(f"/dags/a/runs/{run}", "dag-run"))
-    assert api.states("a", run)["run"] == "success"
-    states = [state.capitalize() for state in api.states("a", run).values()]
+    bundle.land("shown", 90)
+    api.unpause("shown")
+    run = api.trigger("shown")
+    api.await_run("shown", run, "success")
+    text = text_of(browse(f"/dags/shown/runs/{run}", "dag-run"))
+    assert api.states("shown", run)["run"] == "success"
+    states = [state.capitalize() for state in api.states("shown", run).values()]
     for word in (run, "2 Task Instances", "RunPipelineOperator", "PublishOperator", *states):
         assert word in text, text
