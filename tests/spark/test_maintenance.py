@@ -91,6 +91,7 @@ def test_small_files_are_joined_and_clustered_and_the_ledger_says_so(bench, tabl
     assert "id" in optimized["operationParameters"]["clusterBy"]
 
 
+@pytest.mark.slow
 @pytest.mark.fault("T10")
 def test_a_stream_appends_on_while_its_tables_are_maintained(bench, table):
     """Ten batches and maintenance after maintenance: their commits mingle, none fails, and each row is there once."""
@@ -120,6 +121,7 @@ def test_a_stream_appends_on_while_its_tables_are_maintained(bench, table):
     assert sum(row["rows_written"] for row in bench.ledger() if row["status"] == "done") == 11
 
 
+@pytest.mark.slow
 @pytest.mark.fault("T9", "T10")
 def test_files_are_joined_outside_the_tables_lock_and_committed_inside(bench, table):
     pipeline, folder = table(1, 2), bench.folder / "lake/p"
@@ -135,6 +137,7 @@ def test_files_are_joined_outside_the_tables_lock_and_committed_inside(bench, ta
     assert operations(folder)[version + 1] == "OPTIMIZE"
 
 
+@pytest.mark.slow
 def test_a_table_that_stays_locked_is_exit_4_and_unchanged(bench, table, monkeypatch):
     pipeline, folder = table(1, 2), bench.folder / "lake/p"
     version = DeltaTable(str(folder)).version()
@@ -152,6 +155,7 @@ def _wait_until(condition, seconds=60):
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.fault("T11", "I6", "I7")
 def test_only_files_older_than_the_retention_go_and_an_older_version_stays_readable(bench, table):
     table(1, 2, 3)
@@ -215,6 +219,7 @@ def shortened(bench, table):
     return bench
 
 
+@pytest.mark.slow
 def test_a_stream_goes_on_and_a_replayed_batch_doubles_nothing_after_the_log_was_shortened(shortened, table):
     table(3, policy=SHORT)
     assert ids(shortened) == [0, 1, 2, 3]
@@ -225,6 +230,7 @@ def test_a_stream_goes_on_and_a_replayed_batch_doubles_nothing_after_the_log_was
     assert ids(shortened) == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.slow
 @pytest.mark.fault("T6")
 def test_a_table_that_was_set_back_is_still_refused_after_maintenance(shortened, table):
     folder = shortened.folder / "lake/p"
@@ -263,6 +269,7 @@ def with_quarantine(bench, retention):
     bench.define_files("csv", rest=f"maintenance: {{quarantine: {retention}}}\n")
 
 
+@pytest.mark.slow
 def test_rows_leave_the_quarantine_only_as_declared_and_each_deletion_is_in_the_ledger(replayed):
     with_quarantine(replayed, "{resolved: 41 days, any: 42 days}")
     assert keep_up(replayed).deleted_rows == 0
@@ -280,6 +287,7 @@ def test_rows_leave_the_quarantine_only_as_declared_and_each_deletion_is_in_the_
     assert ids(replayed) == [1, 9]
 
 
+@pytest.mark.slow
 def test_a_deletion_that_was_killed_before_its_ledger_row_gets_it_from_the_next(replayed, monkeypatch):
     with_quarantine(replayed, "{resolved: 30 days}")
 
@@ -297,6 +305,7 @@ def test_a_deletion_that_was_killed_before_its_ledger_row_gets_it_from_the_next(
     assert [row["rows_dropped"] for row in replayed.ledger() if row["status"] == "deleted"] == [1]
 
 
+@pytest.mark.slow
 def test_checkpoints_that_were_set_aside_go_at_their_age_and_others_stay(bench, table):
     folder = bench.folder / "state/checkpoints"
     stamps = {days: f"{datetime.now(UTC) - timedelta(days=days):%Y%m%dT%H%M%S%f}" for days in (1, 31)}
@@ -309,6 +318,7 @@ def test_checkpoints_that_were_set_aside_go_at_their_age_and_others_stay(bench, 
     assert {file.name for file in folder.iterdir()} == {"p", f"p.{stamps[1]}", f"other.{stamps[31]}", "p.backup"}
 
 
+@pytest.mark.slow
 def test_it_needs_no_lease_of_the_runs_and_two_of_them_exclude_each_other(bench, table):
     pipeline = table(1)
     with hold_lease(bench.spark, "p", pipeline.lease_path):
