@@ -11,7 +11,7 @@ from jobs.pipeline.errors import AlreadyRunningError, BatchHeldError, EsclusaErr
 from jobs.pipeline.failpoints import Point, arm
 from jobs.pipeline.lease import hold_lease
 from jobs.pipeline.ledger import SCHEMA
-from jobs.pipeline.release import Decision, record_release
+from jobs.pipeline.release import Answer, Decision, record_release
 from jobs.pipeline.rewind import rewind_checkpoint
 
 ONE_A_BATCH = "{maxFilesPerTrigger: 1}"
@@ -64,7 +64,7 @@ def held(bench, expect):
 
 def release(bench, batch_id, decision):
     path = bench.load().ledger_path
-    record_release(SmallTable(bench.spark, path, SCHEMA), bench.ledger(), batch_id, decision)
+    record_release(SmallTable(bench.spark, path, SCHEMA), bench.ledger(), batch_id, Answer(decision))
 
 
 def test_a_held_batch_is_planned_anew_within_todays_limit_so_that_only_the_bad_file_is_held(held):
