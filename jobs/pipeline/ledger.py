@@ -179,6 +179,11 @@ def gap_row(pipeline: str, query_id: str, message: str, at: datetime, lost: list
     }
 
 
+def name_operator() -> str:
+    """Who acts, as the ledger names them: the user of this process, and its machine."""
+    return f"{getpass.getuser()}@{platform.node()}"
+
+
 def operator_row(pipeline: str, status: Status, message: str, at: datetime) -> dict[str, Any]:
     """The row that says what was done by hand or by maintenance, by whom and when; it counts no rows."""
     counts = dict.fromkeys((name for name in SCHEMA.names if name.startswith("rows_")), 0)
@@ -188,7 +193,7 @@ def operator_row(pipeline: str, status: Status, message: str, at: datetime) -> d
         "query_id": "",
         "batch_id": -1,
         "status": str(status),
-        "message": f"{getpass.getuser()}@{platform.node()}: {message}",
+        "message": f"{name_operator()}: {message}",
         "started_at": at,
         "finished_at": datetime.now(UTC),
         "source_range": "{}",

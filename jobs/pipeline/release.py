@@ -4,8 +4,6 @@ The decision is a ledger row of its own, so that a run which carries it out may 
 decision again, and the batch's writes have their transactions as ever.
 """
 
-import getpass
-import platform
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -14,7 +12,7 @@ from typing import Any
 from jobs.pipeline.commit import Step, transaction
 from jobs.pipeline.delta import SmallTable, TransactionId
 from jobs.pipeline.errors import StateMismatchError
-from jobs.pipeline.ledger import Status
+from jobs.pipeline.ledger import Status, name_operator
 from jobs.pipeline.model import Check, OnFailure, Pipeline, Scope
 from jobs.pipeline.terminal import printable
 
@@ -42,7 +40,7 @@ class Answer:
     """Who it was, in whatever system they answered; None: the user of this process."""
 
     def __str__(self) -> str:
-        user = f"{getpass.getuser()}@{platform.node()}"
+        user = name_operator()
         who = user if self.by is None else f"{printable(self.by[:_NAME_CHARACTERS])} through {user}"
         return f"released by {who}: {self.decision}"
 
