@@ -32,6 +32,7 @@ from jobs.pipeline.conf import Bundle, load_pipeline
 from jobs.pipeline.lease import hold_lease
 from jobs.pipeline.model import Pipeline
 from jobs.pipeline.prepare import open_tables
+from jobs.pipeline.quality.gate import has_many
 from jobs.pipeline.session import read_properties, start_session
 from jobs.pipeline.sinks import ensure_target
 from jobs.pipeline.sources.source import open_stream
@@ -151,8 +152,8 @@ def _shape_plainly(unparsed: DataFrame, pipeline: Pipeline) -> DataFrame:
     return rows.withColumnsRenamed({"partition": "kafka_partition", "offset": "kafka_offset"})
 
 
-_overflowed: dict[str, bool] = {}
-"""What a run remembers of the batch before, by target: whether the driver could not take all rows set apart."""
+_had_many: dict[str, bool] = {}
+"""What a run remembers of the batch before, by target: whether it set apart more rows than the driver gathers."""
 
 
 def gate_batch(spark: SparkSession, pipeline: Pipeline, checkpoint: str) -> Callable[[DataFrame, int], None]:
@@ -167,11 +168,11 @@ def gate_batch(spark: SparkSession, pipeline: Pipeline, checkpoint: str) -> Call
         query_id = str(read_query_id(spark, checkpoint))
         with hold_lease(spark, own.name, f"{checkpoint}_lease") as lease:
             prepared = PreparedPipeline(stages, query_id, fingerprint(own), *tables, lease)
-            keeps_parsed = _overflowed.get(own.spec.sink.path, False)
-            own_batch = SparkBatch(prepared, batch, batch_id, source_range, None, keeps_parsed=keeps_parsed)
+            expects_many = _had_many.get(own.spec.sink.path, False)
+            own_batch = SparkBatch(prepared, batch, batch_id, source_range, None, expects_many=expects_many)
             verdict = commit_batch(own_batch, frozenset())
             own_batch.forget_parsed()
-            _overflowed[own.spec.sink.path] = verdict is not None and not verdict.is_gathered
+            _had_many[own.spec.sink.path] = verdict is not None and has_many(verdict)
 
     return run
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import reduce
 from typing import Any
@@ -28,6 +28,7 @@ from jobs.pipeline.ledger import BatchRecord, Status, rewind_app_id
 from jobs.pipeline.quality.gate import (
     Gate,
     annotate,
+    gather_none,
     malformed_rows,
     passed,
     unfit_rows,
@@ -69,10 +70,10 @@ def build_frames(parsed: DataFrame, stages: Stages) -> Frames:
 
     The first observation also keeps Spark from merging parser and transforms, which would parse once a column.
     """
-    source, gated = Observation(), Observation()
-    observed = parsed.observe(source, *stages.gate.source_metrics)
+    gate, source, gated = stages.gate, Observation(), Observation()
+    observed = parsed.observe(source, *gate.source_counts, *gate.source_gathered)
     annotated = annotate_well_formed(observed, stages)
-    return Frames(annotated.observe(gated, *stages.gate.gate_metrics), source, gated)
+    return Frames(annotated.observe(gated, *gate.gate_counts, *gate.gate_gathered), source, gated)
 
 
 def set_apart_rows(parsed: DataFrame, stages: Stages, verdict: Verdict) -> DataFrame:
@@ -109,9 +110,9 @@ class SparkBatch:
     """What the source says of the batch; None for rows that are not the source's any more."""
     is_first: bool = True
     """Of its run: only then can another run, which lost its lease, have committed this very batch meanwhile."""
-    keeps_parsed: bool = False
-    """Whether the first scan keeps the parsed rows for a second one; worth it where so many rows are set apart that
-    there will be one. What is written is the same."""
+    expects_many: bool = False
+    """Whether so many rows are likely to be set apart that they need a second scan: the first then gathers none and
+    keeps the parsed rows for it. What is written is the same."""
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     finished: BatchRecord | None = None
     """The ledger's row, once it is written."""
@@ -130,6 +131,8 @@ class SparkBatch:
     def stage_target(self) -> Verdict:
         """One job: it writes the good rows, and its scan counts every check and gathers the rows set apart."""
         stages = self.prepared.stages
+        if self.expects_many:
+            stages = replace(stages, gate=gather_none(stages.gate))
         frames = build_frames(self._parse(), stages)
         good = passed(frames.annotated, stages.target.names)
         with self._timed("write"):
@@ -144,12 +147,12 @@ class SparkBatch:
     def _parse(self) -> DataFrame:
         if self._parsed is None:
             parsed = self.prepared.stages.parser(self.unparsed)
-            self._parsed = parsed.persist() if self.keeps_parsed else parsed
+            self._parsed = parsed.persist() if self.expects_many else parsed
         return self._parsed
 
     def forget_parsed(self) -> None:
-        """Give back what `keeps_parsed` took, in memory and on disk; idempotent."""
-        if self._parsed is not None and self.keeps_parsed:
+        """Give back what `expects_many` took, in memory and on disk; idempotent."""
+        if self._parsed is not None and self.expects_many:
             self._parsed.unpersist()
         self._parsed = None
 

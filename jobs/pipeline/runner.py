@@ -31,6 +31,7 @@ from jobs.pipeline.model import FilesSource, Pipeline
 from jobs.pipeline.offsets import OffsetRange
 from jobs.pipeline.preflight import check_replay, check_start, remember_start
 from jobs.pipeline.prepare import prepare
+from jobs.pipeline.quality.gate import has_many
 from jobs.pipeline.sources.file_faults import SkippedFile, find_skipped, has_glob_signs, require_files
 from jobs.pipeline.sources.source import open_files, open_ranges, open_stream
 from jobs.pipeline.table_watch import watch_tables
@@ -62,7 +63,7 @@ class PipelineRun:
     _accepted: tuple[OffsetRange, ...] = ()
     """Offsets that persons have accepted as lost."""
     _last_batch: int = -1
-    _keeps_parsed: bool = False
+    _expects_many: bool = False
     """Whether the batch before set more rows apart than the driver takes: then the next one will, as a rule."""
     _newest_written: int = -1
     """The newest batch that an earlier run may have committed something of."""
@@ -180,10 +181,10 @@ class PipelineRun:
             lag=self._lag.behind(source_range, self.query) if self._lag else None,
             account=account,
             is_first=self._last_batch < 0,
-            keeps_parsed=self._keeps_parsed,
+            expects_many=self._expects_many,
         )
         record = _commit_without_poison(batch, done, self.report)
-        self._keeps_parsed = record is not None and not record.verdict.is_gathered
+        self._expects_many = record is not None and has_many(record.verdict)
         self._last_batch = batch_id
 
     def _with_names_taken_literally(self, unparsed: DataFrame, batch_id: int) -> DataFrame:

@@ -27,7 +27,7 @@ def count_all(spark, rows, ddl, *expectations):
     frame = spark.createDataFrame(rows, ddl).selectExpr("struct(cast(null as binary) raw) AS _record", "*")
     gate = compile_gate(checks, Quality(), frame)
     seen = Observation()
-    annotate(frame, gate).observe(seen, *gate.gate_metrics).write.format("noop").mode("overwrite").save()
+    annotate(frame, gate).observe(seen, *gate.gate_counts).write.format("noop").mode("overwrite").save()
     return gate.judge({"rows": len(rows), "bad": 0}, seen.get).results
 
 

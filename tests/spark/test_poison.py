@@ -362,9 +362,7 @@ def test_text_is_plain_exactly_if_it_is_utf8_and_not_suspect(spark):
     texts = [bytes(found) for length in range(4) for found in product(UTF8_EDGES, repeat=length)]
     texts += [bytes(found) for found in product(b"\xf0\xf1\xf4", *[UTF8_EDGES[4:10]] * 3)]
     df = spark.createDataFrame(pa.table({"text": texts}))
-    plain = (
-        df.select(is_plain_text(F.col("text").cast("string"), r"\x00").alias("plain")).toArrow()["plain"].to_pylist()
-    )
+    plain = df.select(is_plain_text(F.col("text").cast("string"), "\0").alias("plain")).toArrow()["plain"].to_pylist()
     assert plain == [is_utf8(text) and b"\0" not in text for text in texts]
     assert 0 < sum(plain) < len(plain)
     null = spark.range(1).select(is_plain_text(F.lit(None).cast("string"), "x").alias("plain")).first()

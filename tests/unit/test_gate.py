@@ -25,7 +25,9 @@ def check(type_="expect_column_values_to_not_be_null", scope=Scope.ROW, /, on_fa
 def gate(*checks, above=None):
     """A gate without Columns, for they need a JVM."""
     halt_when = None if above is None else HaltWhen(quarantined_share_above=above)
-    columns = {"flags": (), "directions": (), "source_metrics": (), "gate_metrics": ()}
+    columns = dict.fromkeys(
+        ("flags", "directions", "source_counts", "source_gathered", "gate_counts", "gate_gathered"), ()
+    )
     return Gate(checks=checks, quality=Quality(halt_when=halt_when), schema=SCHEMA, **columns)
 
 

@@ -47,10 +47,14 @@ class Gate:
     """TRUE or NULL: for each row check the rows that break it, and, where no column says it, those it looks at."""
     directions: tuple[Column, ...]
     """SET_APART and DROPPED, never NULL; GATHER_KEY, 1 for rows to bring to the driver."""
-    source_metrics: tuple[Column, ...]
-    """To observe on parsed rows: rows read, malformed rows, and those gathered."""
-    gate_metrics: tuple[Column, ...]
+    source_counts: tuple[Column, ...]
+    """To observe on parsed rows: rows read, and malformed rows."""
+    source_gathered: tuple[Column, ...]
+    """To observe on parsed rows: the malformed ones themselves."""
+    gate_counts: tuple[Column, ...]
     """To observe on annotated rows: rows, the dropped, the set apart, and two counts a row check."""
+    gate_gathered: tuple[Column, ...]
+    """To observe on annotated rows: those set apart themselves."""
 
     def judge(self, source: Row, gated: Row) -> Verdict:
         """The verdict on what was observed; pure."""
@@ -66,18 +70,29 @@ def compile_gate(checks: tuple[Check, ...], quality: Quality, df: DataFrame) -> 
         schema=df.select(*map(quote, data_columns(df))).schema,
         flags=tuple(_flags(checks)),
         directions=tuple(_directions(checks, record)),
-        source_metrics=tuple(_source_metrics(record)),
-        gate_metrics=tuple(_gate_metrics(checks, record)),
+        source_counts=(F.count(F.lit(1)).alias("rows"), F.count(F.col(MALFORMED)).alias("bad")),
+        source_gathered=(_gather_malformed(record),),
+        gate_counts=tuple(_gate_counts(checks)),
+        gate_gathered=tuple(_gather_unfit(checks, record)),
     )
 
 
 def drop_all(gate: Gate) -> Gate:
     """The gate that counts every check as before and drops every row, malformed ones too."""
-    rows, *_ = gate.source_metrics
+    rows, _ = gate.source_counts
     nothing = F.lit(None).cast("int")
-    none_malformed = (F.count(nothing).alias("bad"), F.max(nothing.cast("string")).alias("gathered"))
     directions = (F.lit(False).alias(SET_APART), F.lit(True).alias(DROPPED), nothing.alias(GATHER_KEY))
-    return replace(gate, directions=directions, source_metrics=(rows, *none_malformed))
+    return replace(gate, directions=directions, source_counts=(rows, F.count(nothing).alias("bad")), source_gathered=())
+
+
+def gather_none(gate: Gate) -> Gate:
+    """The gate that judges as before and brings no row to the driver: all rows set apart are left to a second scan."""
+    return replace(gate, source_gathered=(), gate_gathered=())
+
+
+def has_many(verdict: Verdict) -> bool:
+    """Whether a batch set apart more rows than the driver takes; the one behind it is likely to do the same."""
+    return verdict.rows_quarantined > MAX_GATHERED_ROWS
 
 
 def annotate(df: DataFrame, gate: Gate) -> DataFrame:
@@ -162,17 +177,15 @@ def _gather_key(is_bad: Column, record: set[str]) -> Column:
     return F.when(is_bad, F.when(size <= MAX_GATHERED_ROW_BYTES, F.lit(1)))
 
 
-def _source_metrics(record: set[str]) -> Iterator[Column]:
+def _gather_malformed(record: set[str]) -> Column:
     is_malformed = F.col(MALFORMED).isNotNull()
-    yield F.count(F.lit(1)).alias("rows")
-    yield F.count(F.col(MALFORMED)).alias("bad")
     row = F.struct(
         raw_bytes(record).alias("raw"), coordinates(record).alias("source"), F.col(MALFORMED).alias("reason")
     )
-    yield _gather(row, is_malformed, _gather_key(is_malformed, record))
+    return _gather(row, is_malformed, _gather_key(is_malformed, record))
 
 
-def _gate_metrics(checks: tuple[Check, ...], record: set[str]) -> Iterator[Column]:
+def _gate_counts(checks: tuple[Check, ...]) -> Iterator[Column]:
     yield F.count(F.lit(1)).alias("rows")
     yield F.count_if(F.col(DROPPED)).alias("dropped")
     yield F.count_if(F.col(SET_APART)).alias("bad")
@@ -181,6 +194,9 @@ def _gate_metrics(checks: tuple[Check, ...], record: set[str]) -> Iterator[Colum
         looked_at = _looked_at(index, check)
         if looked_at:
             yield F.count(looked_at).alias(f"considered_{index}")
+
+
+def _gather_unfit(checks: tuple[Check, ...], record: set[str]) -> Iterator[Column]:
     broken = [F.col(_broken(index)) for index, _ in _row_checks(checks)]
     if broken:
         values = sorted({name for _, check in _row_checks(checks) for name in check.columns})
