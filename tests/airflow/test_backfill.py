@@ -1,0 +1,103 @@
+"""Three days of an archive, read by `airflow backfill create` beside the live pipeline, and once more."""
+
+import hashlib
+import re
+import subprocess
+
+import pytest
+
+from jobs.dev.airflow_api import wait_for
+from jobs.dev.processes import kill_process
+from jobs.pipeline.failpoints import Point
+from jobs.pipeline.ledger import read_ledger
+
+DAYS = ["2026-01-01", "2026-01-02", "2026-01-03"]
+
+
+@pytest.fixture
+def backfill(airflow, api):
+    """Function: create a backfill of the three days as a person does; returns the ids of its runs, by day."""
+
+    def create(*options):
+        wait_for("the end of other backfills", lambda: not active_backfills(api))
+        words = ["--dag-id", "past", "--from-date", DAYS[0], "--to-date", DAYS[-1], *options]
+        subprocess.run(
+            [airflow.place.environment / "bin/airflow", "backfill", "create", *words],
+            env=airflow.place.variables(airflow.port),
+            check=True,
+            capture_output=True,
+        )
+        runs = {run["logical_date"][:10]: run for run in api.runs("past") if run["run_type"] == "backfill"}
+        assert sorted(runs) == DAYS
+        return [runs[day]["dag_run_id"] for day in DAYS]
+
+    return create
+
+
+def active_backfills(api):
+    return [one for one in api.get("/backfills?dag_id=past")["backfills"] if one["completed_at"] is None]
+
+
+def progress_of(bundle, name):
+    """All that says how far a pipeline is, by content: its checkpoint and its ledger."""
+    places = [bundle.folder / f"data/state/{kind}/{name}" for kind in ("checkpoints", "ledger")]
+    files = [file for place in places for file in place.rglob("*") if file.is_file()]
+    return {file: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def done(bundle, name):
+    """Rows written by each batch that the ledger has as done."""
+    rows = read_ledger(str(bundle.folder / "data/state/ledger" / name))
+    return [row["rows_written"] for row in rows if row["status"] == "done"]
+
+
+def test_three_intervals_are_read_once_each_beside_the_live_pipeline(api, bundle, backfill):
+    bundle.place(f"data/archive/past/{DAYS[0]}", 1, 2)
+    bundle.place(f"data/archive/past/{DAYS[2]}", 3)  # of the second day there is nothing
+    bundle.land("past", 7)
+    api.unpause("past")
+    [scheduled] = wait_for("a live run", lambda: api.runs("past"))
+    api.await_run("past", scheduled["dag_run_id"], "success")
+
+    bundle.fail_at(f"{Point.TARGET_AFTER}:1:hang")
+    runs = backfill("--max-active-runs", "1")
+    hangs = re.compile(r"python \d+, jvm (\d+)")
+    found = wait_for("the first interval", lambda: hangs.search(api.log("past", runs[0], "run")), 240)
+    bundle.land("past", 8)
+    live = api.trigger("past")
+    api.await_run("past", live, "success")
+    before = progress_of(bundle, "past")
+    kill_process(int(found[1]))
+    for run in runs:
+        api.await_run("past", run, "success")
+    assert bundle.rows("past") == [1, 2, 3, 7, 8]
+    assert [done(bundle, f"past@{day}") for day in DAYS] == [[2], [], [1]]
+    assert (done(bundle, "past"), progress_of(bundle, "past")) == ([1, 1], before)
+    assert [api.states("past", run)["publish"] for run in runs] == ["success", "skipped", "success"]
+    told = [event["extra"] for event in api.events("past")]
+    assert [(extra["rows"], extra.get("pipelines")) for extra in told] == [
+        (1, None),
+        (1, None),
+        (2, [f"past@{DAYS[0]}"]),
+        (1, [f"past@{DAYS[2]}"]),
+    ]
+
+    for run in backfill("--reprocess-behavior", "completed"):
+        api.await_run("past", run, "success")
+        assert api.states("past", run) == {"run": "success", "publish": "skipped"}
+    assert bundle.rows("past") == [1, 2, 3, 7, 8]
+    assert (progress_of(bundle, "past"), len(api.events("past"))) == (before, 4)
+
+
+def test_a_pipeline_without_an_archive_takes_no_backfill(airflow, api):
+    words = ["--dag-id", "a", "--from-date", DAYS[0], "--to-date", DAYS[-1]]
+    refused = subprocess.run(
+        [airflow.place.environment / "bin/airflow", "backfill", "create", *words],
+        env=airflow.place.variables(airflow.port),
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert refused.returncode
+    assert "does not allow backfill runs" in refused.stderr
+    assert all(run["run_type"] != "backfill" for run in api.runs("a"))
