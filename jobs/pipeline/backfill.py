@@ -6,6 +6,7 @@ it reads once, whichever interval asks for it, and nothing of it touches the liv
 
 import re
 from collections.abc import Iterator
+from datetime import datetime
 from fnmatch import fnmatchcase
 from posixpath import normpath
 
@@ -32,10 +33,7 @@ def find_faults(spec: PipelineSpec) -> Iterator[tuple[tuple[str, ...], str]]:
     if not spec.trigger.available_now:
         yield key, "a pipeline with processing_time runs until stopped; only runs that end can be those of an interval"
     elif not isinstance(spec.schedule, Cron):
-        yield (
-            key,
-            "needs a schedule by time (cron or a preset): its times are where one interval ends and the next begins",
-        )
+        yield key, "needs a schedule by time (cron or a preset): intervals lie between its times"
     if spec.fleet is not None:
         yield key, "pipelines of a fleet share their runs, and an interval is one pipeline's; remove one of the two"
 
@@ -47,34 +45,38 @@ def name_interval(live: str, archive: str, interval: Interval) -> list[str]:
 
 def derive(live: Pipeline, stamp: str) -> Pipeline:
     """The pipeline over one folder of a live pipeline's archive; ConfError if there is no such folder to be named."""
-    archive = live.spec.backfill
-    if archive is None:
-        message = f"missing: '{live.name}{ARCHIVED}{stamp}' would be a folder of its archive, and it names none"
-        raise ConfError([Problem(live.file, 1, "backfill", message)])
+    archive = _require_archive(live)
     try:
-        time = read_stamp(archive.path, stamp)
+        return _derive(live, archive, read_stamp(archive, stamp))
     except ValueError as error:
         raise ConfError([Problem(live.file, 1, "backfill.path", str(error))]) from error
-    suffix = f"{ARCHIVED}{stamp_time(archive.path, time)}"
+
+
+def derive_interval(live: Pipeline, interval: Interval) -> list[Pipeline]:
+    """As `derive`, for all folders whose time begins within the interval, whether they are there or not."""
+    archive = _require_archive(live)
+    return [_derive(live, archive, time) for time in find_times(archive, interval)]
+
+
+def _require_archive(live: Pipeline) -> str:
+    if live.spec.backfill is None:
+        message = "missing: it names the archive, a folder of which is asked for"
+        raise ConfError([Problem(live.file, 1, "backfill", message)])
+    return live.spec.backfill.path
+
+
+def _derive(live: Pipeline, archive: str, time: datetime) -> Pipeline:
+    suffix = f"{ARCHIVED}{stamp_time(archive, time)}"
     return live.model_copy(
         update={
             "name": f"{live.name}{suffix}",
-            "spec": _derive_spec(live.spec, name_folder(archive.path, time)),
+            "spec": _derive_spec(live.spec, name_folder(archive, time)),
             "checkpoint": f"{live.checkpoint}{suffix}",
             "ledger_path": f"{live.ledger_path}{suffix}",
             "lease_path": f"{live.lease_path}{suffix}",
             "maintenance": None,
         }
     )
-
-
-def derive_interval(live: Pipeline, interval: Interval) -> list[Pipeline]:
-    """As `derive`, for all folders whose time begins within the interval, whether they are there or not."""
-    if live.spec.backfill is None:
-        message = "missing: it names the archive that has the rows of an interval"
-        raise ConfError([Problem(live.file, 1, "backfill", message)])
-    archive = live.spec.backfill.path
-    return [derive(live, stamp_time(archive, time)) for time in find_times(archive, interval)]
 
 
 def _derive_spec(spec: PipelineSpec, folder: str) -> PipelineSpec:

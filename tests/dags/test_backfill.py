@@ -75,7 +75,7 @@ def test_a_backfill_announces_its_batches_once_and_live_runs_go_on_behind_their_
     tried, archived, run, in_backfill, monkeypatch
 ):
     dag = archived("told", 0, 0, 0, 0)
-    monkeypatch.setattr(operators, "NEWEST", 1)  # the events come page by page
+    monkeypatch.setattr(operators, "NEWEST", 2)  # the events come page by page
     tried.ledger(batch("told"))
     run(dag)
     with in_backfill():

@@ -75,7 +75,7 @@ def test_a_pipeline_without_an_archive_has_no_intervals(bundle):
     [
         ("%Y-%m-%d", "", "  path: ${data}", "backfill.path", "has no date in it"),
         ("%Y-%m-%d", "%m-%d", "  path: ${data}", "backfill.path", "lacks %Y"),
-        ("path: ${data}/arch", "paht: ${data}/arch", "paht:", "backfill.paht", "did you mean 'path'"),
+        ("path: ${data}/arch", "from: x\n  path: ${data}/arch", "from:", "backfill.from", "allowed: path"),
         ('schedule: "@daily"\n', "", "backfill:", "backfill", "needs a schedule by time"),
         ('"@daily"', "{after: [clicks]}", "backfill:", "backfill", "needs a schedule by time"),
         ("maintenance: {}", "fleet: small", "backfill:", "backfill", "pipelines of a fleet share their runs"),
