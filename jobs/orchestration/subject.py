@@ -45,7 +45,7 @@ def subject_of(pipeline: Pipeline) -> Subject:
 def interval_of(context: Context) -> Interval | None:
     """The interval of a run of a backfill; None for every other: what starts by itself or by hand reads what is new."""
     run = context["dag_run"]
-    if run.run_type != DagRunType.BACKFILL_JOB:
+    if DagRunType(run.run_type) is not DagRunType.BACKFILL_JOB:
         return None
     if run.data_interval_start is None or run.data_interval_end is None:
         raise AirflowFailException(f"{run.run_id} is of a backfill, and has no interval")

@@ -10,8 +10,8 @@ _GLOB_SIGNS = frozenset("*?[]{}\\")
 _UNITS = "YmdHM"
 """Years to minutes. A path that has one has all before it: no two stretches of time share a folder."""
 _STAMPS = {"Y": "%Y", "m": "%Y-%m", "d": "%Y-%m-%d", "H": "%Y-%m-%dT%H", "M": "%Y-%m-%dT%H%M"}
-_PARTS = ("month", "day", "hour", "minute", "second", "microsecond")
-"""What is finer than each unit, from its place on."""
+_FIRST = (1, 1, 1, 0, 0)
+"""Of each unit the first."""
 _STEPS = {
     "Y": timedelta(days=366),
     "m": timedelta(days=31),
@@ -82,9 +82,10 @@ def read_stamp(path: str, stamp: str) -> datetime:
 
 
 def _finest(path: str) -> str:
-    return max(_DIRECTIVE.findall(path), key=_UNITS.find)
+    return str(max(_DIRECTIVE.findall(path), key=_UNITS.find))
 
 
 def _begin(unit: str, time: datetime) -> datetime:
-    finer = _PARTS[_UNITS.index(unit) :]
-    return time.replace(**{part: 1 if part in {"month", "day"} else 0 for part in finer})
+    kept = _UNITS.index(unit) + 1
+    year, month, day, hour, minute = (*time.timetuple()[:kept], *_FIRST[kept:])
+    return datetime(year, month, day, hour, minute, tzinfo=UTC)
