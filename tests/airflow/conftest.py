@@ -53,10 +53,14 @@ _SMALL = {
 }
 _SPARK_SUBMIT = """\
 #!/bin/sh
-# The real one; it notes its arguments, and hands the next driver the fail point that a test has put here.
+# The real one; it notes its arguments, and hands the next driver with a test's words the fail point that lies here.
 here=$(dirname "$0")/..
 printf '%s\\n' "$@" >> "$here/argv"
-if [ -f "$here/failpoint" ]; then ESCLUSA_FAILPOINT=$(cat "$here/failpoint"); export ESCLUSA_FAILPOINT; rm "$here/failpoint"; fi
+if [ -f "$here/failpoint" ]; then
+  case "$*" in *"$(sed -n 2p "$here/failpoint")"*)
+    ESCLUSA_FAILPOINT=$(head -n 1 "$here/failpoint"); export ESCLUSA_FAILPOINT; rm "$here/failpoint" ;;
+  esac
+fi
 SPARK_HOME=REAL exec "$here/bin/spark-submit.real" "$@"
 """
 _HASTY = """
@@ -125,9 +129,9 @@ class Bundle:
         table = DeltaTable(str(self.folder / "data/lake" / name)).to_pyarrow_dataset().to_table()
         return sorted(table["id"].to_pylist())
 
-    def fail_at(self, point: str) -> None:
-        """Hand the next driver a fail point."""
-        self.write(".venv/failpoint", point)
+    def fail_at(self, point: str, words: str = "") -> None:
+        """Hand the next driver, of those that have the words in their arguments, a fail point."""
+        self.write(".venv/failpoint", f"{point}\n{words}\n")
 
     @property
     def argv(self) -> list[str]:
