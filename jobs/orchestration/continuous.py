@@ -27,7 +27,7 @@ class RunContinuouslyOperator(RunPipelineOperator):
 
     def submit_again(self, context: Context, event: int) -> int:
         """Start or take over, then wait; the provider's way in cluster mode."""
-        self.prepare(self.subject.arguments(context))
+        self.prepare([self.subject.pipeline])
         if self.is_in_cluster:
             return super().submit_again(context, event)
         driver = find_driver(self.home)
