@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from jobs.pipeline.backfill import derive_interval
 from jobs.pipeline.conf import Bundle, load_fleet, load_pipelines
-from jobs.pipeline.entrypoint import bundle_options, print_error
+from jobs.pipeline.dated_path import Interval
+from jobs.pipeline.entrypoint import bundle_options, interval_options, print_error
 from jobs.pipeline.errors import ConfError
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 @click.option("--reset-checkpoint", is_flag=True, help="First set the checkpoint aside: read the source anew.")
 @click.option("--accept-gap", is_flag=True, help="First accept as lost what retention has deleted unread.")
 @bundle_options
+@interval_options
 def main(  # noqa: PLR0913 - click passes each option
     bundle: Bundle,
     names: tuple[str, ...],
@@ -37,18 +40,23 @@ def main(  # noqa: PLR0913 - click passes each option
     results: Path | None,
     reset_checkpoint: bool,
     accept_gap: bool,
+    interval: Interval | None,
 ) -> int:
     """Run pipelines of conf/pipelines/ until they have caught up, or until SIGTERM or Ctrl-C.
+
+    With an interval, run the folders of their archives whose time begins within it; NAME@TIME is one of them.
 
     Exit codes: 0 done; 1 unexpected; 2 conf; 3 held by the quality gate; 4 source or sink unavailable;
     5 another run holds the pipeline; 6 state does not match. Of several pipelines that of the first that failed.
     """
-    if not names and fleet is None:
-        click.echo("name a pipeline, or --fleet F", err=True)
+    if not names and (fleet is None or interval is not None):
+        click.echo("name a pipeline, or --fleet F without an interval", err=True)
         return ConfError.exit_code
     first: list[OperatorsAct] = [
         act for act, is_wanted in ((reset_all, reset_checkpoint), (accept_gaps, accept_gap)) if is_wanted
     ]
+    if interval is not None:
+        return _run_interval(bundle, names, interval, results, first)
     if fleet is None:
         return _run(bundle, load_pipelines(bundle, list(names)), results, first)
     pipelines, broken = load_fleet(bundle, fleet, names)
@@ -57,13 +65,23 @@ def main(  # noqa: PLR0913 - click passes each option
     return ConfError.exit_code if broken else code
 
 
+def _run_interval(
+    bundle: Bundle, names: tuple[str, ...], interval: Interval, results: Path | None, first: "list[OperatorsAct]"
+) -> int:
+    pipelines = [one for live in load_pipelines(bundle, list(names)) for one in derive_interval(live, interval)]
+    if not pipelines:
+        click.echo(f"no folder begins between {interval.start} and {interval.end}; nothing to read", err=True)
+        return 0
+    return _run(bundle, pipelines, results, first)
+
+
 def _run(bundle: Bundle, pipelines: "list[Pipeline]", results: Path | None, first: "list[OperatorsAct]") -> int:
     from jobs.pipeline.progress import open_progress  # noqa: PLC0415 - imports pyspark: not for --help
     from jobs.pipeline.session import start_session, stop_session  # noqa: PLC0415
 
     with open_progress() as progress:
         progress.note("starting Spark")
-        name = "esclusa " + " ".join(pipeline.name for pipeline in pipelines)
+        name = "esclusa " + " ".join(dict.fromkeys(pipeline.live_name for pipeline in pipelines))
         spark = start_session(name, dict(bundle_spark(bundle, pipelines)))
         try:
             for act in first:

@@ -5,8 +5,10 @@ import sys
 
 import click
 
+from jobs.pipeline.backfill import derive_interval
 from jobs.pipeline.conf import Bundle, load_pipelines
-from jobs.pipeline.entrypoint import bundle_options
+from jobs.pipeline.dated_path import Interval
+from jobs.pipeline.entrypoint import bundle_options, interval_options
 
 
 @click.command(name="status")
@@ -14,12 +16,19 @@ from jobs.pipeline.entrypoint import bundle_options
 @click.option("--last", type=click.IntRange(min=1), default=5, show_default=True, help="Batches a pipeline.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a batch, for machines.")
 @bundle_options
-def main(bundle: Bundle, names: tuple[str, ...], last: int, as_json: bool) -> None:  # noqa: FBT001 - click passes it
-    """Show the last batches: counts, failing checks, lag. Starts no Spark."""
+@interval_options
+def main(bundle: Bundle, names: tuple[str, ...], *, last: int, as_json: bool, interval: Interval | None) -> None:
+    """Show the last batches: counts, failing checks, lag. Starts no Spark.
+
+    With an interval, those of the folders of the archives whose time begins within it; NAME@TIME is one of them.
+    """
     from jobs.pipeline.ledger import read_ledger  # noqa: PLC0415 - imports pyarrow: not for --help
     from jobs.pipeline.status import print_batches  # noqa: PLC0415
 
-    for pipeline in load_pipelines(bundle, list(names) or None):
+    pipelines = load_pipelines(bundle, list(names) or None)
+    if interval is not None:
+        pipelines = [one for live in pipelines for one in derive_interval(live, interval)]
+    for pipeline in pipelines:
         batches = read_ledger(pipeline.ledger_path, last)
         if as_json:
             for batch in batches:

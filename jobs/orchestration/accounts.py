@@ -1,6 +1,6 @@
 """Rows of the ledger -> what Airflow says of them: the extra of an asset event, the reason of a held batch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 Batch = Mapping[str, Any]
@@ -15,6 +15,30 @@ def event_extra(batches: Sequence[Batch], last: Mapping[str, Any] | None) -> dic
     It is the ledger that counts, not the task: rows that a killed or held run committed are in the next event.
     """
     done = [batch for batch in _behind(batches, last) if batch["status"] == "done"]
+    counts = _count(done)
+    if counts is None:
+        return None
+    return counts | {"query_id": done[-1]["query_id"], "batch_ids": [batch["batch_id"] for batch in done]}
+
+
+def backfill_extra(batches: Sequence[Batch], events: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """What was committed of an interval, whichever of its folders it is of, and is in none of these events' extras.
+
+    Batches are named in pairs of query and number. Events of live runs name theirs otherwise.
+    """
+    done = [batch for batch in batches if batch["status"] == "done"]
+    told = {tuple(pair) for event in events for pair in event.get("batches", ())} if done else set()
+    new = [batch for batch in done if (batch["query_id"], batch["batch_id"]) not in told]
+    counts = _count(new)
+    if counts is None:
+        return None
+    return counts | {
+        "pipelines": list(dict.fromkeys(batch["pipeline"] for batch in new)),
+        "batches": [[batch["query_id"], batch["batch_id"]] for batch in new],
+    }
+
+
+def _count(done: Sequence[Batch]) -> dict[str, Any] | None:
     rows = sum(batch["rows_written"] for batch in done)
     if not rows:
         return None
@@ -22,8 +46,6 @@ def event_extra(batches: Sequence[Batch], last: Mapping[str, Any] | None) -> dic
         "rows": rows,
         "quarantined": sum(batch["rows_quarantined"] for batch in done),
         "target_version": max(batch["target_version"] for batch in done if batch["target_version"] is not None),
-        "query_id": done[-1]["query_id"],
-        "batch_ids": [batch["batch_id"] for batch in done],
     }
 
 
@@ -36,9 +58,12 @@ def _behind(batches: Sequence[Batch], last: Mapping[str, Any] | None) -> Sequenc
 
 
 def held_batch(batches: Sequence[Batch]) -> Batch | None:
-    """The batch that waits for a decision; None if none is held, or if a decision on it was taken already."""
-    newest = next((batch for batch in reversed(batches) if batch["status"] not in _NOTES), None)
-    return newest if newest and newest["status"] == "held" else None
+    """The batch that waits for a decision; None if none is held, or if a decision on it was taken already.
+
+    Of several pipelines the first that has one.
+    """
+    newest = {batch["pipeline"]: batch for batch in batches if batch["status"] not in _NOTES}
+    return next((batch for batch in newest.values() if batch["status"] == "held"), None)
 
 
 def held_reason(batches: Sequence[Batch]) -> str:

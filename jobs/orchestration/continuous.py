@@ -23,11 +23,11 @@ class RunContinuouslyOperator(RunPipelineOperator):
     @property
     def home(self) -> Path:
         """Where the drivers of the pipeline leave process, log and exit code: beside the logs of tasks."""
-        return Path(conf.get("logging", "base_log_folder")) / "esclusa" / self.pipeline
+        return Path(conf.get("logging", "base_log_folder")) / "esclusa" / self.subject.pipeline
 
     def submit_again(self, context: Context, event: int) -> int:
         """Start or take over, then wait; the provider's way in cluster mode."""
-        self.prepare([self.pipeline])
+        self.prepare([self.subject.pipeline])
         if self.is_in_cluster:
             return super().submit_again(context, event)
         driver = find_driver(self.home)
@@ -43,7 +43,7 @@ class RunContinuouslyOperator(RunPipelineOperator):
         trigger = DriverTrigger(str(driver.folder), waited)
         return self.defer(trigger=trigger, method_name=self.judge_end.__name__)
 
-    def judge_end(self, context: Context, event: dict[str, Any]) -> int:  # noqa: ARG002 - Airflow passes it
+    def judge_end(self, context: Context, event: dict[str, Any]) -> int:
         """The driver has ended: show the end of its log, and judge its exit code."""
         driver = Driver(Path(event["folder"]))
         self.log.info("the end of %s:\n%s", driver.log, driver.tail())
@@ -51,7 +51,7 @@ class RunContinuouslyOperator(RunPipelineOperator):
             message = f"the driver runs on {driver.host}, and the triggerer does not see it: it must run there as well"
             raise AirflowException(message)
         self.failure = AirflowException(f"the driver ended with {driver.exit_code}; its log is {driver.log}")
-        return self.judge(driver.exit_code, event["waited"])
+        return self.judge(context, driver.exit_code, event["waited"])
 
     def on_kill(self) -> None:
         """A person marked or cleared the task in the moment of the start: ask the driver to stop."""

@@ -12,6 +12,7 @@ from jobs.orchestration.continuous import RunContinuouslyOperator
 from jobs.orchestration.dag_parts import RETRIES, new_dag, spark_options, start_when, target_table
 from jobs.orchestration.held_batch import AskAgainOperator, DecideOperator, ReleaseOperator
 from jobs.orchestration.operators import PublishOperator, RunPipelineOperator
+from jobs.orchestration.subject import subject_of
 from jobs.pipeline.conf import Bundle, load_pipeline, pipeline_names
 from jobs.pipeline.durations import as_timedelta
 from jobs.pipeline.errors import ConfError
@@ -55,8 +56,13 @@ def _build_dags_of(bundle: Bundle, pipeline: Pipeline) -> Iterator[DAG]:
 
 
 def build_scheduled(bundle: Bundle, pipeline: Pipeline) -> DAG:
-    """Run, then publish, and ask about a held batch; at most one run at a time, and none for times that have passed."""
-    with new_dag(pipeline.name, pipeline.spec.description or None, start_when(pipeline.spec.schedule)) as dag:
+    """Run, then publish, and ask about a held batch; at most one run at a time, and none for times that have passed.
+
+    Runs of a backfill, if the pipeline has an archive, are not counted among those.
+    """
+    spec = pipeline.spec
+    backfills: dict[str, Any] = {"allowed_run_types": None} if spec.backfill else {}
+    with new_dag(pipeline.name, spec.description or None, start_when(spec), **backfills) as dag:
         run, _ = _run_and_publish(bundle, pipeline)
         if pipeline.asks_when_held:
             with _held_group():
@@ -90,7 +96,7 @@ def build_events(bundle: Bundle, pipeline: Pipeline) -> DAG:
 def _run_options(bundle: Bundle, pipeline: Pipeline) -> dict[str, Any]:
     return {
         "bundle": bundle,
-        "pipeline": pipeline.name,
+        "subject": subject_of(pipeline),
         "spark_conf": spark_options(pipeline.spark),
         "asks": pipeline.asks_when_held,
     }
@@ -105,7 +111,7 @@ def _run_and_publish(bundle: Bundle, pipeline: Pipeline) -> tuple[RunPipelineOpe
 
 def _publish(bundle: Bundle, pipeline: Pipeline) -> PublishOperator:
     table = target_table(pipeline.name)
-    return PublishOperator(task_id="publish", bundle=bundle, pipeline=pipeline.name, table=table)
+    return PublishOperator(task_id="publish", bundle=bundle, subject=subject_of(pipeline), table=table)
 
 
 def _held_group() -> TaskGroup:
@@ -114,7 +120,7 @@ def _held_group() -> TaskGroup:
 
 def _decide_and_release(bundle: Bundle, pipeline: Pipeline, run: RunPipelineOperator) -> ReleaseOperator:
     timeout = as_timedelta(pipeline.spec.decision_timeout)
-    decide = DecideOperator(task_id="decide", bundle=bundle, pipeline=pipeline.name, timeout=timeout)
-    release = ReleaseOperator(task_id="release", bundle=bundle, pipeline=pipeline.name)
+    decide = DecideOperator(task_id="decide", bundle=bundle, subject=subject_of(pipeline), timeout=timeout)
+    release = ReleaseOperator(task_id="release", bundle=bundle)
     run >> decide >> release
     return release

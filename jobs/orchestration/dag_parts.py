@@ -3,11 +3,12 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from airflow.sdk import DAG, Asset
+from airflow.sdk import DAG, Asset, CronDataIntervalTimetable
+from airflow.utils.types import DagRunType
 
-from jobs.pipeline.model import After, Schedule
+from jobs.pipeline.model import After, PipelineSpec
 
-When = str | list[Asset] | None
+When = str | list[Asset] | CronDataIntervalTimetable | None
 """When a DAG starts, as Airflow takes it."""
 RETRIES = {
     "retries": 4,
@@ -15,13 +16,14 @@ RETRIES = {
     "retry_exponential_backoff": 2.0,
     "max_retry_delay": timedelta(minutes=15),
 }
+_ALL_BUT_BACKFILLS = [kind.value for kind in DagRunType if kind is not DagRunType.BACKFILL_JOB]
 _QUIET = {"spark.log.level": "WARN"}
 """Unless the target says otherwise: at INFO a stream would write gigabytes into its log."""
 _START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def new_dag(dag_id: str, description: str | None, schedule: When, **options: Any) -> DAG:
-    """An empty DAG: at most one run at a time, and none for times that have passed."""
+    """An empty DAG: at most one run at a time, none for times that have passed, and no backfill unless told so."""
     return DAG(
         dag_id=dag_id,
         description=description,
@@ -30,7 +32,7 @@ def new_dag(dag_id: str, description: str | None, schedule: When, **options: Any
         catchup=False,
         max_active_runs=1,
         tags={"esclusa"},
-        **{"default_args": RETRIES, **options},
+        **{"default_args": RETRIES, "allowed_run_types": _ALL_BUT_BACKFILLS, **options},
     )
 
 
@@ -44,8 +46,10 @@ def spark_options(options: dict[str, str]) -> dict[str, str]:
     return _QUIET | {key: value for key, value in options.items() if key != "spark.master"}
 
 
-def start_when(schedule: Schedule | None) -> When:
-    """A pipeline's schedule as Airflow has it."""
-    if isinstance(schedule, After):
-        return [target_table(name) for name in schedule.after]
-    return schedule.root if schedule else None
+def start_when(spec: PipelineSpec) -> When:
+    """A pipeline's schedule as Airflow has it; with intervals, if the pipeline can read those that are past."""
+    if isinstance(spec.schedule, After):
+        return [target_table(name) for name in spec.schedule.after]
+    if spec.schedule is not None and spec.backfill is not None:
+        return CronDataIntervalTimetable(spec.schedule.root, timezone="UTC")
+    return spec.schedule.root if spec.schedule else None

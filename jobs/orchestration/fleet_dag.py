@@ -13,6 +13,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 
 from jobs.orchestration.dag_parts import new_dag, spark_options, start_when, target_table
 from jobs.orchestration.operators import PublishOperator, held_message
+from jobs.orchestration.subject import Subject
 from jobs.orchestration.submission import VAIN, SubmitOperator
 from jobs.pipeline.conf import Bundle, load_fleet, load_target
 from jobs.pipeline.errors import AlreadyRunningError, BatchHeldError, ConfError
@@ -89,13 +90,15 @@ class PublishMemberOperator(PublishOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Fail as the pipeline's own run has failed; else emit its event, or be skipped."""
         ends: Ends = context["ti"].xcom_pull(task_ids=_RUN, key=_ENDS) or {}
-        code, name = ends.get(self.pipeline, (None, None))
+        code, name = ends.get(self.subject.pipeline, (None, None))
         if code is None:
-            raise AirflowFailException(f"{self.pipeline} has not ended: the application did; see the log of `{_RUN}`")
+            raise AirflowFailException(
+                f"{self.subject.pipeline} has not ended: the application did; see the log of `{_RUN}`"
+            )
         if code == AlreadyRunningError.exit_code:
             raise AirflowSkipException("another run holds the pipeline, and says itself what it commits")
         if code == BatchHeldError.exit_code:
-            raise AirflowFailException(held_message(self.bundle, self.pipeline))
+            raise AirflowFailException(held_message(self.bundle, [self.subject.pipeline]))
         if code:
             raise AirflowFailException(f"{name}: exit code {code}; see the log of `{_RUN}`")
         return self.publish(context)
@@ -121,7 +124,7 @@ def build_fleet_dag(bundle: Bundle, fleet: str, pipelines: list[Pipeline]) -> DA
     """Run all, then a task for each; at most one run at a time, and none for times that have passed."""
     names = [pipeline.name for pipeline in pipelines]
     description = f"{len(names)} pipelines in one Spark application"
-    with new_dag(dag_id_of(fleet), description, start_when(pipelines[0].spec.schedule)) as dag:
+    with new_dag(dag_id_of(fleet), description, start_when(pipelines[0].spec)) as dag:
         run = RunFleetOperator(
             task_id=_RUN,
             bundle=bundle,
@@ -133,6 +136,6 @@ def build_fleet_dag(bundle: Bundle, fleet: str, pipelines: list[Pipeline]) -> DA
         for name in names:
             table = target_table(name)
             run >> PublishMemberOperator(
-                task_id=name, bundle=bundle, pipeline=name, table=table, trigger_rule="all_done", retries=0
+                task_id=name, bundle=bundle, subject=Subject(name), table=table, trigger_rule="all_done", retries=0
             )
     return dag

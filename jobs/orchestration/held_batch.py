@@ -11,41 +11,44 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 from jobs.orchestration.accounts import held_batch
 from jobs.orchestration.question import DECISIONS, LEAVE_HELD, OPTIONS, ask_about
 from jobs.orchestration.spark_environment import environment_of
+from jobs.orchestration.subject import Subject, interval_of
 from jobs.pipeline.conf import Bundle
 from jobs.pipeline.errors import BatchHeldError, StateMismatchError
 
-_BATCH_ID = "batch_id"
+_BATCH = "batch"
 _DECIDED_ELSEWHERE = ("NOT_HELD", "ALREADY_RELEASED")
 
 
 class DecideOperator(HITLOperator):
     """Asks what becomes of the batch that `run` found held, and waits without a slot; skipped if none was.
 
-    Returns batch_id, chosen option and who chose it (None: nobody in time); None if somebody decided elsewhere before.
+    Returns pipeline, batch_id, chosen option and who chose it (None: nobody in time); None if somebody decided
+    elsewhere before.
     """
 
     template_fields = ()  # the body holds data: Jinja must not see it
 
-    def __init__(self, *, bundle: Bundle, pipeline: str, timeout: timedelta, **kwargs: Any) -> None:
+    def __init__(self, *, bundle: Bundle, subject: Subject, timeout: timedelta, **kwargs: Any) -> None:
         super().__init__(
-            subject=f"{pipeline}: what becomes of the held batch?",
+            subject=f"{subject.pipeline}: what becomes of the held batch?",
             options=OPTIONS,
             defaults=LEAVE_HELD,
             response_timeout=timeout,
             **kwargs,
         )
         self.bundle = bundle
-        self.pipeline = pipeline
+        self.about = subject
 
     def execute(self, context: Context) -> None:
         """Put the question, or skip the whole path."""
         _skip_unless_held(self, context)
-        batch = held_batch(environment_of(self.bundle).read_ledger(self.bundle, self.pipeline))
+        names = self.about.names(context)
+        batch = held_batch(environment_of(self.bundle).read_ledger(self.bundle, names))
         if batch is None:
-            self.log.info("%s: the held batch was decided on meanwhile; nobody is asked", self.pipeline)
+            self.log.info("%s: the held batch was decided on meanwhile; nobody is asked", ", ".join(names))
             return
-        context["ti"].xcom_push(_BATCH_ID, batch["batch_id"])
-        question = ask_about(self.pipeline, batch)
+        context["ti"].xcom_push(_BATCH, {"pipeline": batch["pipeline"], "batch_id": batch["batch_id"]})
+        question = ask_about(batch["pipeline"], batch)
         self.subject, self.body = question.subject, question.body
         super().execute(context)
 
@@ -53,8 +56,8 @@ class DecideOperator(HITLOperator):
         """Take the answer."""
         answer = super().execute_complete(context, event)
         user = answer["responded_by_user"]
-        batch_id = context["ti"].xcom_pull(task_ids=self.task_id, key=_BATCH_ID)
-        return {"batch_id": batch_id, "choice": answer["chosen_options"][0], "by": user["name"] if user else None}
+        batch = context["ti"].xcom_pull(task_ids=self.task_id, key=_BATCH)
+        return {**batch, "choice": answer["chosen_options"][0], "by": user["name"] if user else None}
 
 
 class ReleaseOperator(BaseOperator):
@@ -63,10 +66,9 @@ class ReleaseOperator(BaseOperator):
     It says so, and ends well, where the batch is not held any more or somebody else has decided on it.
     """
 
-    def __init__(self, *, bundle: Bundle, pipeline: str, **kwargs: Any) -> None:
+    def __init__(self, *, bundle: Bundle, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.bundle = bundle
-        self.pipeline = pipeline
 
     def execute(self, context: Context) -> str:
         """Return what was recorded, or why nothing was."""
@@ -76,12 +78,12 @@ class ReleaseOperator(BaseOperator):
             return "decided elsewhere"
         if answer["choice"] == LEAVE_HELD:
             who = f"{answer['by']} left it so" if answer["by"] else "nobody answered in time"
-            message = f"{BatchHeldError.code}: {self.pipeline}: batch {answer['batch_id']} stays held: {who}"
+            message = f"{BatchHeldError.code}: {answer['pipeline']}: batch {answer['batch_id']} stays held: {who}"
             raise AirflowFailException(message)
         return self._record(answer)
 
     def _record(self, answer: dict[str, Any]) -> str:
-        words = ["release", self.pipeline, "--batch", str(answer["batch_id"])]
+        words = ["release", answer["pipeline"], "--batch", str(answer["batch_id"])]
         words += [f"--{DECISIONS[answer['choice']]}", f"--by={answer['by']}"]
         done = environment_of(self.bundle).run_esclusa(self.bundle, words)
         said = (done.stdout or done.stderr).strip()
@@ -93,7 +95,10 @@ class ReleaseOperator(BaseOperator):
 
 
 class AskAgainOperator(TriggerDagRunOperator):
-    """Starts another run if the released batch is behind the pipeline and the next one is held; that run asks."""
+    """Starts another run if the released batch is behind the pipeline and the next one is held; that run asks.
+
+    Fails in a backfill: another run would be a live one. Once this run is cleared, it asks.
+    """
 
     def __init__(self, *, pipeline: str, **kwargs: Any) -> None:
         super().__init__(trigger_dag_id=pipeline, logical_date=None, **kwargs)
@@ -101,6 +106,8 @@ class AskAgainOperator(TriggerDagRunOperator):
     def execute(self, context: Context) -> None:
         """Trigger, or skip."""
         _skip_unless_held(self, context)
+        if interval_of(context) is not None:
+            raise AirflowFailException(f"{BatchHeldError.code}: another batch is held; clear this run, and it asks")
         super().execute(context)
 
 

@@ -1,14 +1,15 @@
 """The two tasks of a pipeline's DAG: run it in Spark's environment, then say which rows it committed."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import Asset, BaseOperator, Context
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from jobs.orchestration.accounts import event_extra, held_reason
+from jobs.orchestration.accounts import backfill_extra, event_extra, held_reason
 from jobs.orchestration.spark_environment import NEWEST, SparkEnvironmentError, environment_of
+from jobs.orchestration.subject import Subject, interval_of
 from jobs.orchestration.submission import SubmitOperator
 from jobs.orchestration.triggers import WaitTrigger
 from jobs.pipeline.conf import Bundle
@@ -19,18 +20,19 @@ BUSY_WAITS = (timedelta(seconds=30), timedelta(minutes=1), timedelta(minutes=2))
 
 
 class RunPipelineOperator(SubmitOperator):
-    """Submits one pipeline and waits for it; the exit code decides what Airflow does.
+    """Submits one pipeline, in a backfill the folders of the run's interval, and waits; the exit code decides the rest.
 
     Returns 0 (caught up), 5 (another run holds the pipeline, after waiting for it; this one did nothing) or, if the
     pipeline asks a person, 3 (a batch is held). Exit codes 2, 6 and else 3 fail the task for good; all others, among
     them 4 and a killed driver, fail this try: a replay is harmless.
     """
 
-    def __init__(self, *, bundle: Bundle, pipeline: str, spark_conf: dict[str, str], asks: bool, **kwargs: Any) -> None:
-        super().__init__(
-            bundle=bundle, entrypoint="run_pipeline", spark_conf=spark_conf, name=f"esclusa {pipeline}", **kwargs
-        )
-        self.pipeline = pipeline
+    def __init__(
+        self, *, bundle: Bundle, subject: Subject, spark_conf: dict[str, str], asks: bool, **kwargs: Any
+    ) -> None:
+        name = f"esclusa {subject.pipeline}"
+        super().__init__(bundle=bundle, entrypoint="run_pipeline", spark_conf=spark_conf, name=name, **kwargs)
+        self.subject = subject
         self.asks = asks
         self.busy_waits: Sequence[timedelta] = BUSY_WAITS
 
@@ -40,14 +42,14 @@ class RunPipelineOperator(SubmitOperator):
 
     def submit_again(self, context: Context, event: int) -> int:
         """Submit once more, after so many waits for another run; a task that waits is deferred."""
-        return self.judge(self.submit(context, [self.pipeline]), event)
+        return self.judge(context, self.submit(context, self.subject.arguments(context)), event)
 
-    def judge(self, code: int | None, waited: int) -> int:
+    def judge(self, context: Context, code: int | None, waited: int) -> int:
         """What an exit code makes of the task; None: the driver was killed."""
         if code == AlreadyRunningError.exit_code:
             return self._wait_for_the_other(waited)
         if code == BatchHeldError.exit_code:
-            return self._answer_held()
+            return self._answer_held(self.subject.names(context))
         if code != 0:
             self.fail(code)
         return 0
@@ -55,14 +57,14 @@ class RunPipelineOperator(SubmitOperator):
     def _wait_for_the_other(self, waited: int) -> int:
         if waited < len(self.busy_waits):
             wait = self.busy_waits[waited]
-            self.log.info("%s: another run holds the pipeline; waiting %s for it", self.pipeline, wait)
+            self.log.info("%s: another run holds the pipeline; waiting %s for it", self.subject.pipeline, wait)
             trigger = WaitTrigger(wait.total_seconds(), waited + 1)
             self.defer(trigger=trigger, method_name=self.submit_again.__name__)
-        self.log.info("%s: another run holds the pipeline; this one did nothing", self.pipeline)
+        self.log.info("%s: another run holds the pipeline; this one did nothing", self.subject.pipeline)
         return AlreadyRunningError.exit_code
 
-    def _answer_held(self) -> int:
-        reason = held_message(self.bundle, self.pipeline)
+    def _answer_held(self, names: list[str]) -> int:
+        reason = held_message(self.bundle, names)
         if not self.asks:
             raise AirflowFailException(reason) from self.failure
         self.log.warning("%s", reason)
@@ -72,14 +74,14 @@ class RunPipelineOperator(SubmitOperator):
 class PublishOperator(BaseOperator):
     """Emits the event of the pipeline's target table, if rows were committed since the last one; else it is skipped."""
 
-    def __init__(self, *, bundle: Bundle, pipeline: str, table: Asset, **kwargs: Any) -> None:
+    def __init__(self, *, bundle: Bundle, subject: Subject, table: Asset, **kwargs: Any) -> None:
         super().__init__(inlets=[table], outlets=[table], **kwargs)
         self.bundle = bundle
-        self.pipeline = pipeline
+        self.subject = subject
         self.table = table
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Return the event's extra: rows, quarantined, target_version, query_id, batch_ids."""
+        """Return the event's extra: rows, quarantined, target_version, and of which batches (see accounts.py)."""
         for run in self.upstream_task_ids:
             if context["ti"].xcom_pull(task_ids=run) == AlreadyRunningError.exit_code:
                 raise AirflowSkipException("another run holds the pipeline, and says itself what it commits")
@@ -87,21 +89,31 @@ class PublishOperator(BaseOperator):
 
     def publish(self, context: Context) -> dict[str, Any]:
         """Emit the event; AirflowSkipException if there is nothing to say."""
-        newest_first = context["inlet_events"][self.table].ascending(False).limit(NEWEST)
-        last = next(
-            (event.extra for event in newest_first if "batch_ids" in (event.extra or {})), None
-        )  # not a person's
-        extra = event_extra(environment_of(self.bundle).read_ledger(self.bundle, self.pipeline), last)
+        batches = environment_of(self.bundle).read_ledger(self.bundle, self.subject.names(context))
+        extras = self._find_extras(context)
+        if interval_of(context) is None:
+            extra = event_extra(batches, next((one for one in extras if "batch_ids" in one), None))  # none of a person
+        else:
+            extra = backfill_extra(batches, extras)
         if extra is None:
             raise AirflowSkipException("no rows were committed since the last event")
         context["outlet_events"][self.table].extra = extra
         return extra
 
+    def _find_extras(self, context: Context) -> Iterator[Mapping[str, Any]]:
+        """Of all events of the table, newest first: a backfill may emit thousands between two of live runs."""
+        events = context["inlet_events"][self.table].ascending(False).limit(NEWEST)
+        while page := list(events):
+            yield from (event.extra or {} for event in page)
+            if len(page) < NEWEST:
+                return
+            events.before(page[-1].timestamp.isoformat())
 
-def held_message(bundle: Bundle, pipeline: str) -> str:
-    """Which batch is held and why, as the ledger has it."""
+
+def held_message(bundle: Bundle, pipelines: list[str]) -> str:
+    """Which batch of these pipelines is held and why, as the ledger has it."""
     try:
-        reason = held_reason(environment_of(bundle).read_ledger(bundle, pipeline))
+        reason = held_reason(environment_of(bundle).read_ledger(bundle, pipelines))
     except SparkEnvironmentError as error:
         reason = f"a batch is held; the ledger cannot be read: {error}"
-    return f"{BatchHeldError.code}: {pipeline}: {reason}"
+    return f"{BatchHeldError.code}: {', '.join(pipelines)}: {reason}"

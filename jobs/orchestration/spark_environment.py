@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,9 +47,11 @@ class SparkEnvironment:
         """JVM jars that `esclusa setup` put here; empty: spark-submit fetches what spark.jars.packages names."""
         return [str(path) for path in sorted(self.folder.glob("share/esclusa/jars/*.jar"))]
 
-    def read_ledger(self, bundle: Bundle, pipeline: str, newest: int = NEWEST) -> list[dict[str, Any]]:
-        """The newest batches of a pipeline, oldest first, by `esclusa status`. Starts no Spark."""
-        done = self.run_esclusa(bundle, ["status", pipeline, "--json", "--last", str(newest)])
+    def read_ledger(self, bundle: Bundle, pipelines: Sequence[str]) -> list[dict[str, Any]]:
+        """The newest batches of pipelines, of each oldest first, by `esclusa status`. Starts no Spark."""
+        if not pipelines:
+            return []
+        done = self.run_esclusa(bundle, ["status", *pipelines, "--json", "--last", str(NEWEST)])
         if done.returncode:
             raise SparkEnvironmentError(f"esclusa status ended with {done.returncode}: {done.stderr.strip()}")
         return [json.loads(line) for line in done.stdout.splitlines()]

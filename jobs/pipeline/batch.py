@@ -250,7 +250,7 @@ class SparkBatch:
 
     def _envelope(self) -> dict[str, Any]:
         return {
-            "pipeline": self.prepared.stages.pipeline.name,
+            "pipeline": self.prepared.stages.pipeline.live_name,
             "batch_id": self.batch_id,
             "quarantined_at": self.prepared.stages.batch_time,
             "rules_fingerprint": self.prepared.fingerprint,

@@ -14,12 +14,14 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from jobs.pipeline.backfill import derive, find_faults
 from jobs.pipeline.conf_messages import explain
 from jobs.pipeline.ddl import check_ddl, join_lines, strip_comments
 from jobs.pipeline.errors import ConfError, Problem
 from jobs.pipeline.fleet import find_fleets, find_members
 from jobs.pipeline.hints import did_you_mean
 from jobs.pipeline.model import (
+    ARCHIVED,
     LOSS_SWITCHES,
     NAME_PATTERN,
     TRANSACTION_MEMORY,
@@ -71,10 +73,10 @@ def pipeline_names(bundle: Bundle) -> list[str]:
 def load_pipelines(bundle: Bundle, names: list[str] | None = None) -> list[Pipeline]:
     """Load and validate pipelines, each once (all of them by default); ConfError holds the problems of all files."""
     known = pipeline_names(bundle)
-    problems = list(_missing_pipelines(bundle, names or [], known))
+    problems = list(_missing_pipelines(bundle, list(map(_live_name, names or [])), known))
     loaded: list[Pipeline] = []
     for name in dict.fromkeys(names or known):
-        if name in known:
+        if _live_name(name) in known:
             try:
                 loaded.append(load_pipeline(bundle, name))
             except ConfError as error:
@@ -85,8 +87,13 @@ def load_pipelines(bundle: Bundle, names: list[str] | None = None) -> list[Pipel
 
 
 def load_pipeline(bundle: Bundle, name: str) -> Pipeline:
-    """Load and validate one pipeline; ConfError with every problem of its files."""
-    return _Loader(bundle, name).load()
+    """Load and validate one pipeline; ConfError with every problem of its files.
+
+    `NAME@TIME` is the pipeline over the folder of that time in the archive of NAME.
+    """
+    live, archived, stamp = name.partition(ARCHIVED)
+    pipeline = _Loader(bundle, live).load()
+    return derive(pipeline, stamp) if archived else pipeline
 
 
 def load_target(bundle: Bundle) -> TargetSpec:
@@ -123,6 +130,10 @@ def load_fleet(bundle: Bundle, fleet: str, names: Iterable[str] = ()) -> tuple[l
         except ConfError as error:
             broken[name] = error
     return loaded, broken
+
+
+def _live_name(name: str) -> str:
+    return name.partition(ARCHIVED)[0]
 
 
 def _missing_pipelines(bundle: Bundle, names: list[str], known: list[str]) -> Iterator[Problem]:
@@ -174,6 +185,7 @@ class _Loader:
         self.problems += _function_problems(spec, file, self.bundle.root)
         self.problems += self._upstream_problems(spec, file)
         self.problems += self._fleet_problems(spec, file)
+        self.problems += [file.problem(*fault) for fault in find_faults(spec)]
         if self.problems or target is None:
             raise ConfError(self.problems)
         return self._assemble(spec, target, file, schema_ddl, checks)

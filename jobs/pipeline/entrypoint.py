@@ -4,6 +4,7 @@ import functools
 import sys
 import traceback
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import click
 
 from jobs.pipeline import lifeline
 from jobs.pipeline.conf import Bundle
-from jobs.pipeline.errors import ConfError, EsclusaError
+from jobs.pipeline.dated_path import Interval
+from jobs.pipeline.errors import ConfError, EsclusaError, Problem
 
 
 class _Variable(click.ParamType[tuple[str, str]]):
@@ -24,6 +26,44 @@ class _Variable(click.ParamType[tuple[str, str]]):
         if not separator or not key:
             self.fail(f"'{value}' is not key=value", param, ctx)
         return key, text
+
+
+class _Time(click.ParamType[datetime]):
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        try:
+            time = datetime.fromisoformat(str(value))
+        except ValueError:
+            self.fail(f"'{value}' is no time of ISO 8601, such as 2026-01-31 or 2026-01-31T12:00:00Z", param, ctx)
+        return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def interval_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds --interval-start and --interval-end; the command receives an `interval`, or None if neither is given.
+
+    To be put under `bundle_options`: ConfError for one without the other, and for an interval that is empty.
+    """
+
+    @click.option("--interval-start", type=_Time(), metavar="TIME", help="Of the archive, what begins from then on.")
+    @click.option(
+        "--interval-end", type=_Time(), metavar="TIME", help="And before then. ISO 8601; UTC if it says none."
+    )
+    @functools.wraps(command)
+    def with_interval(interval_start: datetime | None, interval_end: datetime | None, **rest: Any) -> Any:
+        return command(interval=_as_interval(interval_start, interval_end), **rest)
+
+    return with_interval
+
+
+def _as_interval(start: datetime | None, end: datetime | None) -> Interval | None:
+    if start is None and end is None:
+        return None
+    if start is None or end is None:
+        raise ConfError([Problem("--interval-start", 1, "", "and --interval-end need each other")])
+    if start >= end:
+        raise ConfError([Problem("--interval-end", 1, "", f"{end} is not behind the start, {start}")])
+    return Interval(start, end)
 
 
 def bundle_options(command: Callable[..., Any]) -> Callable[..., Any]:

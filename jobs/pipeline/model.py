@@ -20,9 +20,13 @@ from pydantic import (
 )
 
 from jobs.pipeline.cron import check_cron
+from jobs.pipeline.dated_path import check_dated_path
 from jobs.pipeline.durations import as_timedelta, check_duration, check_wait
 
 NAME_PATTERN = r"^[a-z][a-z0-9_]{0,62}$"
+ARCHIVED = "@"
+"""In the name of a pipeline over a folder of an archive: behind the live pipeline's name, before the folder's time."""
+_ANY_NAME_PATTERN = rf"^[a-z][a-z0-9_]{{0,62}}({ARCHIVED}[0-9T-]{{4,15}})?$"
 
 
 def as_option(value: Any) -> Any:
@@ -220,6 +224,13 @@ class OnFailure(StrEnum):
     FAIL = "expect_or_fail"
 
 
+class Backfill(Strict):
+    """An archive of the source's past, with a folder for each stretch of time, which the live pipeline never reads."""
+
+    path: Annotated[str, AfterValidator(check_dated_path)]
+    """The folders, with their time in strftime's directives, in UTC; format, schema and options are the source's."""
+
+
 class HaltWhen(Strict):
     """Limits that hold a whole batch."""
 
@@ -396,6 +407,8 @@ class PipelineSpec(Strict):
     trigger: Trigger = Trigger(available_now=True)
     schedule: Schedule | None = None
     """When the orchestrator starts a run; None: never by itself. A run started by hand does not look at it."""
+    backfill: Backfill | None = None
+    """What a run of a past interval reads in place of the source; None: the past cannot be read."""
     fleet: Annotated[str, Field(pattern=NAME_PATTERN)] | None = None
     """Pipelines that share this name run in one Spark application, on one schedule."""
     maintenance: Maintenance | None = None
@@ -454,7 +467,7 @@ class TargetSpec(Strict):
 class Pipeline(Strict):
     """Everything that a run needs to know, validated and resolved; what every stage receives a piece of."""
 
-    name: str = Field(pattern=NAME_PATTERN)
+    name: str = Field(pattern=_ANY_NAME_PATTERN)
     spec: PipelineSpec
     file: str
     """The pipeline's own file, as messages name it; `transform_lines` are the lines of its transforms."""
@@ -472,6 +485,11 @@ class Pipeline(Strict):
     spark: dict[str, str]
     maintenance: Maintenance | None = None
     """The pipeline's own, or the target's."""
+
+    @property
+    def live_name(self) -> str:
+        """The pipeline's own name; of one over a folder of an archive, that of the pipeline whose archive it is."""
+        return self.name.partition(ARCHIVED)[0]
 
     @property
     def can_be_held(self) -> bool:

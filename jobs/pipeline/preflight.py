@@ -25,7 +25,7 @@ from jobs.pipeline.errors import (
 from jobs.pipeline.gap import check_gap
 from jobs.pipeline.identity import Identity, describe_source, read_identity, remember
 from jobs.pipeline.ledger import find_source_range, find_writers
-from jobs.pipeline.model import Pipeline
+from jobs.pipeline.model import FilesSource, Pipeline
 from jobs.pipeline.reset import reset_app_id
 from jobs.pipeline.sources.source import read_topic_ids
 from jobs.pipeline.storage import exists, modified_ms
@@ -44,6 +44,17 @@ class Findings:
     """The newest batch that a table holds something of; -1 for none. Batches up to it may be replays."""
     known: Identity
     topics: dict[str, str]
+
+
+def is_absent(spark: SparkSession, pipeline: Pipeline) -> bool:
+    """Whether a pipeline over a folder of an archive has nothing to read: no such folder, and none of it was begun.
+
+    A folder that is gone since is no such case: what was planned over it would be lost without a word.
+    """
+    source = pipeline.spec.source
+    if pipeline.name == pipeline.live_name or not isinstance(source, FilesSource):
+        return False
+    return not exists(spark, source.path) and not exists(spark, pipeline.checkpoint)
 
 
 def check_start(spark: SparkSession, pipeline: Pipeline) -> Findings:

@@ -30,6 +30,9 @@ class Progress(Protocol):
     def begin(self, pipeline: Pipeline) -> None:
         """A pipeline is about to start."""
 
+    def absent(self, pipeline: Pipeline) -> None:
+        """The archive has no such folder; told in place of all that follows `begin`."""
+
     def skipped(self, pipeline: Pipeline, files: list[SkippedFile]) -> None:
         """Landed files that the run does not read; told once, after the start, if there are any."""
 
@@ -73,6 +76,11 @@ class JsonProgress:
         """`start` event."""
         self._write({"event": "start", "pipeline": pipeline.name})
 
+    def absent(self, pipeline: Pipeline) -> None:
+        """`absent` event: the folder that is not there."""
+        source = pipeline.spec.source
+        self._write({"event": "absent", "pipeline": pipeline.name, "path": getattr(source, "path", None)})
+
     def skipped(self, pipeline: Pipeline, files: list[SkippedFile]) -> None:
         """`skipped` event: paths and reasons."""
         self._write({"event": "skipped", "pipeline": pipeline.name, "files": [asdict(file) for file in files]})
@@ -112,6 +120,11 @@ class LiveProgress:
     def begin(self, pipeline: Pipeline) -> None:
         """Adds the pipeline's line."""
         self.summaries[pipeline.name] = RunSummary(pipeline, started=time.monotonic())
+        self._draw()
+
+    def absent(self, pipeline: Pipeline) -> None:
+        """Marks the pipeline's line."""
+        self.summaries[pipeline.name].state = "no such folder, nothing to read"
         self._draw()
 
     def skipped(self, pipeline: Pipeline, files: list[SkippedFile]) -> None:

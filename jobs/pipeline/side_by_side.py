@@ -18,8 +18,10 @@ from pyspark.sql import SparkSession
 
 from jobs.pipeline.entrypoint import print_error
 from jobs.pipeline.errors import EsclusaError
+from jobs.pipeline.failures import classify
 from jobs.pipeline.ledger import BatchRecord
 from jobs.pipeline.model import Pipeline
+from jobs.pipeline.preflight import is_absent
 from jobs.pipeline.progress import Progress
 from jobs.pipeline.runner import PipelineRun
 from jobs.pipeline.summary import RunSummary
@@ -99,6 +101,9 @@ class _Run:
     def _run_to_end(self) -> Ended:
         self._progress.begin(self.pipeline)
         try:
+            if self._is_absent():
+                self._progress.absent(self.pipeline)
+                return Ended(self.pipeline.name, 0)
             self._run.start()
             if self._run.skipped:
                 self._progress.skipped(self.pipeline, self._run.skipped)
@@ -109,6 +114,12 @@ class _Run:
             return self._with_counts(fail(self.pipeline.name, error))
         self._progress.end(self.pipeline)
         return self._with_counts(Ended(self.pipeline.name, 0))
+
+    def _is_absent(self) -> bool:
+        try:
+            return is_absent(self._run.spark, self.pipeline)
+        except Exception as error:
+            raise classify(error) from error
 
     def _report(self, record: BatchRecord) -> None:
         self._summary.add(record)

@@ -53,16 +53,20 @@ _SMALL = {
 }
 _SPARK_SUBMIT = """\
 #!/bin/sh
-# The real one; it notes its arguments, and hands the next driver the fail point that a test has put here.
+# The real one; it notes its arguments, and hands the next driver with a test's words the fail point that lies here.
 here=$(dirname "$0")/..
 printf '%s\\n' "$@" >> "$here/argv"
-if [ -f "$here/failpoint" ]; then ESCLUSA_FAILPOINT=$(cat "$here/failpoint"); export ESCLUSA_FAILPOINT; rm "$here/failpoint"; fi
+if [ -f "$here/failpoint" ]; then
+  case "$*" in *"$(sed -n 2p "$here/failpoint")"*)
+    ESCLUSA_FAILPOINT=$(head -n 1 "$here/failpoint"); export ESCLUSA_FAILPOINT; rm "$here/failpoint" ;;
+  esac
+fi
 SPARK_HOME=REAL exec "$here/bin/spark-submit.real" "$@"
 """
 _HASTY = """
 from datetime import timedelta
 
-for dag in [dag for name, dag in globals().items() if name == "ids"]:
+for dag in [dag for name, dag in globals().items() if name in ("ids", "past")]:
     for task in dag.tasks:  # tests do not wait for minutes between two tries
         task.retry_delay, task.retry_exponential_backoff = timedelta(seconds=1), 0
 """
@@ -113,17 +117,21 @@ class Bundle:
         return {file.stem for file in (self.folder / "conf/pipelines").glob("*.yml")}
 
     def land(self, name: str, *ids: int) -> None:
+        """Place a file of rows whole, where a pipeline's live run looks."""
+        self.place(f"data/in/{name}", *ids)
+
+    def place(self, folder: str, *ids: int) -> None:
         """Place a file of rows whole."""
-        hidden = self.write(f"data/in/{name}/.{ids[0]}.json", "".join(f'{{"id": {number}}}\n' for number in ids))
+        hidden = self.write(f"{folder}/.{ids[0]}.json", "".join(f'{{"id": {number}}}\n' for number in ids))
         hidden.rename(hidden.with_name(f"{ids[0]}.json"))
 
     def rows(self, name: str) -> list[int]:
         table = DeltaTable(str(self.folder / "data/lake" / name)).to_pyarrow_dataset().to_table()
         return sorted(table["id"].to_pylist())
 
-    def fail_at(self, point: str) -> None:
-        """Hand the next driver a fail point."""
-        self.write(".venv/failpoint", point)
+    def fail_at(self, point: str, words: str = "") -> None:
+        """Hand the next driver, of those that have the words in their arguments, a fail point."""
+        self.write(".venv/failpoint", f"{point}\n{words}\n")
 
     @property
     def argv(self) -> list[str]:
@@ -200,9 +208,10 @@ def _link_environment(bundle: Bundle) -> None:
 
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """Pipelines a (daily), b (after a), wrong (its SQL), absent (its source), busy, spare, shown, apart, held (ids over 99), and ids."""
+    """Pipelines a (daily), past (daily, with an archive by day), b (after a), wrong (its SQL), absent (its source), busy, spare, shown, apart, held (ids over 99), and ids."""
     bundle = make_bundle(tmp_path_factory.mktemp("services") / "bundle")
     bundle.pipeline("a", schedule="@daily", description="Rows that land")
+    bundle.pipeline("past", schedule="@daily", backfill={"path": "${data}/archive/past/%Y-%m-%d"})
     bundle.pipeline("b", schedule={"after": ["a"]})
     bundle.pipeline("wrong", transforms=[{"sql": "SELECT id FROM somewhere_else"}])
     for name in ("absent", "busy", "spare", "shown", "apart", "held"):

@@ -9,11 +9,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+
+from jobs.pipeline.dated_path import Interval
 
 ROOT = Path(__file__).parents[2]
 HOME = Path(tempfile.mkdtemp(prefix="esclusa-airflow-"))
@@ -45,6 +48,7 @@ PIPELINE = """\
 source: {type: files, format: json, path: "${data}/landing", schema: one}
 sink: {type: delta, path: "${data}/lake/NAME"}
 """
+ARCHIVE = 'schedule: "@daily"\nbackfill: {path: "${data}/archive/%Y-%m-%d"}\n'
 SPARK_SUBMIT = """\
 #!/bin/sh
 here=$(dirname "$0")/..
@@ -89,6 +93,10 @@ class Tried(Real):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
         return path
+
+    def archived(self, name: str, *, can_be_held: bool = False) -> None:
+        """A pipeline with an archive by day."""
+        self.pipeline(name, ARCHIVE, can_be_held=can_be_held)
 
     def pipeline(self, name: str, more: str = "", *, can_be_held: bool = False) -> None:
         quality = "quality: {halt_when: {quarantined_share_above: 0.5}}\n" if can_be_held else ""
@@ -198,3 +206,23 @@ def run():
         }
 
     return run_at_once
+
+
+@pytest.fixture
+def in_backfill(monkeypatch):
+    """Function: a context in which what runs is of a backfill over the first two days of 2026.
+
+    `dag.test()` makes no such runs. The real scheduler does, in tests/airflow.
+    """
+
+    @contextmanager
+    def in_interval():
+        from jobs.orchestration import held_batch, operators, subject  # noqa: PLC0415 - imports airflow
+
+        interval = Interval(datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 3, tzinfo=UTC))
+        with monkeypatch.context() as patched:
+            for module in (subject, operators, held_batch):
+                patched.setattr(module, "interval_of", lambda _: interval)
+            yield
+
+    return in_interval

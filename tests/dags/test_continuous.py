@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from airflow.providers.apache.spark.hooks import spark_submit
@@ -152,4 +153,4 @@ def test_kubernetes_without_its_provider_is_named(tried, monkeypatch):
         "AIRFLOW_CONN_SPARK_DEFAULT", json.dumps({"conn_type": "spark", "host": "k8s://https://api:6443"})
     )
     with pytest.raises(AirflowFailException, match="needs apache-airflow-providers-cncf-kubernetes"):
-        tried.load().dags["far"].get_task("run").execute({})
+        tried.load().dags["far"].get_task("run").execute({"dag_run": SimpleNamespace(run_type="manual")})

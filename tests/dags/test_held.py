@@ -19,6 +19,7 @@ from airflow.utils.types import DagRunTriggeredByType
 from sqlalchemy import select
 
 HELD = {
+    "pipeline": "p",
     "query_id": "q",
     "batch_id": 7,
     "status": "held",
@@ -51,7 +52,7 @@ def asked(tried):
     def hold(name, *codes):
         tried.pipeline(name, can_be_held=True)
         tried.ends_with(*codes)
-        tried.ledger(HELD)
+        tried.ledger(HELD | {"pipeline": name})
         return tried.load().dags[name]
 
     return hold
@@ -199,3 +200,26 @@ def test_the_question_holds_reasons_counts_and_examples_and_data_in_it_stays_dat
     assert "- ` named `: 280 of 975 rows" in lines
     assert "- ` named `: ` NULL: not null ` in `` {{ var.value.x }} <script>a</script> `b` # c ``" in lines
     assert not any("small" in line for line in lines)
+
+
+def test_a_held_batch_of_an_interval_is_asked_about_and_released_by_its_own_name(tried, run, in_backfill):
+    tried.archived("past", can_be_held=True)
+    tried.ends_with(3, 0)
+    first, second = DONE | {"pipeline": "past@2026-01-01"}, {"pipeline": "past@2026-01-02", "query_id": "r"}
+    tried.ledger(first, HELD | second)
+    tried.ledger_then(first, DONE | second)
+    with in_backfill(), meanwhile(answer_parked, "past", "Accept", "Ada"):
+        assert run(tried.load().dags["past"]) == DONE_STATES | {"publish": "success"}
+    assert tried.release == ["release", "past@2026-01-02", "--batch", "7", "--accept", "--by=Ada"]
+    assert question("past").subject == "past@2026-01-02: what becomes of held batch 7?"
+
+
+def test_a_further_held_batch_of_an_interval_fails_its_run_for_another_would_be_a_live_one(tried, run, in_backfill):
+    tried.archived("further", can_be_held=True)
+    tried.ends_with(3, 3)
+    tried.ledger(HELD | {"pipeline": "further@2026-01-01"})
+    with in_backfill(), meanwhile(answer_parked, "further", "Drop", "Ada"):
+        states = run(tried.load().dags["further"])
+    assert (states["dag"], states["held.ask_again"]) == ("failed", "failed")
+    with create_session() as session:
+        assert len(session.scalars(select(DagRun).where(DagRun.dag_id == "further")).all()) == 1

@@ -1,6 +1,7 @@
 """Whole runs by `dag.test()`: what exit codes do to tasks, and which events the table emits."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from airflow.models.asset import AssetEvent, AssetModel
@@ -18,7 +19,7 @@ def batch(number, status="done", rows=10, quarantined=0, **more):
         "checks": [],
         "message": None,
     }
-    return {"query_id": "q", "batch_id": number, "status": status, **counts, **more}
+    return {"pipeline": "p", "query_id": "q", "batch_id": number, "status": status, **counts, **more}
 
 
 def tries(dag_id):
@@ -105,7 +106,7 @@ def test_a_held_batch_names_its_failing_checks_where_plain_failure_is_wanted(tri
     with pytest.raises(
         AirflowFailException, match="held: batch 7 is held: too many; failing checks: id_known .1,234 rows.$"
     ):
-        dag.get_task("run").execute({})
+        dag.get_task("run").execute({"dag_run": SimpleNamespace(run_type="manual")})
     assert run(dag) == {"dag": "failed", "run": "failed", "publish": "upstream_failed"}
 
 

@@ -68,7 +68,7 @@ def events(table):
 
 def batch(number, rows=10):
     counts = {"rows_written": rows, "rows_quarantined": 0, "target_version": number, "checks": [], "message": None}
-    return {"query_id": "q", "batch_id": number, "status": "done", **counts}
+    return {"pipeline": "p", "query_id": "q", "batch_id": number, "status": "done", **counts}
 
 
 def test_pipelines_with_a_policy_are_maintained_one_after_the_other_and_others_not(tried, submits):

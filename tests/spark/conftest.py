@@ -69,13 +69,13 @@ class Workbench:
         all_options = json.dumps({"kafka.bootstrap.servers": servers, "subscribe": topic} | options)
         return self.define(source=f"{{type: kafka, value_format: text, options: {all_options}}}")
 
-    def load(self) -> Pipeline:
-        return load_pipeline(Bundle(self.folder / "conf"), "p")
+    def load(self, name: str = "p") -> Pipeline:
+        return load_pipeline(Bundle(self.folder / "conf"), name)
 
-    def run(self) -> list[BatchRecord]:
+    def run(self, name: str = "p") -> list[BatchRecord]:
         """Run until caught up; returns this run's batches."""
         before = len(self.batches)
-        run = PipelineRun(self.spark, self.load(), self.batches.append)
+        run = PipelineRun(self.spark, self.load(name), self.batches.append)
         run.start()
         run.wait()
         return self.batches[before:]
@@ -90,8 +90,8 @@ class Workbench:
         """Of a topic, as the target has them."""
         return sorted(row["value"] for row in self.target())
 
-    def ledger(self) -> list[dict]:
-        return read_ledger(str(self.folder / "state/ledger/p"))
+    def ledger(self, name: str = "p") -> list[dict]:
+        return read_ledger(str(self.folder / "state/ledger" / name))
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ HEAVY = {"pyspark", "py4j", "pyarrow", "pandas", "numpy", "deltalake", "delta", 
 LAYERS = {
     "words": [
         *["errors", "failpoints", "hints", "lifeline", "terminal", "yaml_text", "ddl", "storage", "columns", "record"],
-        "durations",
+        *["durations", "dated_path"],
         *["quality.strftime", "quality.conditions", "sources.ranges", "offsets"],
     ],
     "words made of words": ["cron", "fleet"],
@@ -34,6 +34,7 @@ LAYERS = {
             "identity",
             "delta",
             "command_lock",
+            "backfill",
             "sources.text_values",
         ],
         "quality.parameters",
@@ -78,7 +79,9 @@ WIRING = {"stages", "batch", "prepare", "isolation", "runner", "plan", "replay",
 LIGHT = [
     "cli",
     "check_conf",
+    "pipeline.backfill",
     "pipeline.conf",
+    "pipeline.dated_path",
     "pipeline.entrypoint",
     "pipeline.fleet",
     "pipeline.lifeline",
@@ -189,8 +192,8 @@ def test_only_the_wiring_knows_more_than_one_stage():
     assert {name for name in library() if len(stages_known_to(name)) > 1} <= WIRING
 
 
-def test_the_conf_language_imports_nothing_of_jobs_but_the_language_of_its_schedules_and_durations():
-    assert own_imports("pipeline.model") == {"pipeline.cron", "pipeline.durations"}
+def test_the_conf_language_imports_nothing_of_jobs_but_the_languages_of_its_words():
+    assert own_imports("pipeline.model") == {"pipeline.cron", "pipeline.dated_path", "pipeline.durations"}
 
 
 def test_the_library_knows_neither_entrypoints_nor_development_nor_the_users_transforms():
