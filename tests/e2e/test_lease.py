@@ -192,6 +192,7 @@ def test_jvm_that_outlives_its_python_keeps_the_next_run_waiting_and_doubles_not
     assert len(ledger(bundle)) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.fault("E4")
 def test_paused_driver_loses_a_lease_on_a_store_when_it_expires(bundle):
     target = bundle.folder / "conf" / "targets" / "local.yml"

@@ -66,6 +66,7 @@ def before_the_first_batch(monkeypatch, act):
     monkeypatch.setattr(runner, "commit_batch", lambda *of: (todo and todo.pop()(), commit(*of)))
 
 
+@pytest.mark.slow
 @pytest.mark.fault("R1")
 def test_broker_that_is_killed_under_a_batch_and_comes_back_costs_nothing_but_time(bench, own_broker, monkeypatch):
     folder, broker = own_broker

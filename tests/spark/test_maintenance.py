@@ -77,6 +77,7 @@ def forget_snapshots(spark):
     spark._jvm.org.apache.spark.sql.delta.DeltaLog.clearCache()
 
 
+@pytest.mark.slow
 def test_small_files_are_joined_and_clustered_and_the_ledger_says_so(bench, table):
     table(1, 2, 3, more=SINK.format(folder=bench.folder))
     report = keep_up(bench)
