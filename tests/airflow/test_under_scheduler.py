@@ -45,6 +45,7 @@ def test_files_that_land_become_rows_and_an_event_that_starts_the_next_pipeline(
     assert bundle.rows("b") == [7]
 
 
+@pytest.mark.slow
 def test_a_second_trigger_waits_for_the_first_and_announces_nothing(api, bundle):
     bundle.land("a", 4)
     api.unpause("a")
