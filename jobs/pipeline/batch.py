@@ -28,7 +28,7 @@ from jobs.pipeline.ledger import BatchRecord, Status, rewind_app_id
 from jobs.pipeline.quality.gate import (
     Gate,
     annotate,
-    gather_none,
+    gather_few,
     malformed_rows,
     passed,
     unfit_rows,
@@ -111,8 +111,8 @@ class SparkBatch:
     is_first: bool = True
     """Of its run: only then can another run, which lost its lease, have committed this very batch meanwhile."""
     expects_many: bool = False
-    """Whether so many rows are likely to be set apart that they need a second scan: the first then gathers none and
-    keeps the parsed rows for it. What is written is the same."""
+    """Whether so many rows are likely to be set apart that they need a second scan: the first then gathers but a few
+    and keeps the parsed rows for it. What is written is the same."""
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     finished: BatchRecord | None = None
     """The ledger's row, once it is written."""
@@ -132,7 +132,7 @@ class SparkBatch:
         """One job: it writes the good rows, and its scan counts every check and gathers the rows set apart."""
         stages = self.prepared.stages
         if self.expects_many:
-            stages = replace(stages, gate=gather_none(stages.gate))
+            stages = replace(stages, gate=gather_few(stages.gate))
         frames = build_frames(self._parse(), stages)
         good = passed(frames.annotated, stages.target.names)
         with self._timed("write"):

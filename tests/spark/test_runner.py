@@ -95,6 +95,7 @@ def test_second_scan_beyond_the_limit_writes_the_same_rows(bench, expect, monkey
 def test_batch_that_keeps_its_rows_for_the_second_scan_writes_the_same(bench, expect, monkeypatch):
     """The first batch with too many bad rows parses them again, those behind it keep them, until one has few."""
     monkeypatch.setattr(gate, "MAX_GATHERED_ROWS", 2)
+    monkeypatch.setattr(gate, "FEW_GATHERED_ROWS", 1)
     kept = []
     frame = type(bench.spark.range(1))
     persist = frame.persist
@@ -109,6 +110,8 @@ def test_batch_that_keeps_its_rows_for_the_second_scan_writes_the_same(bench, ex
         os.utime(bench.write(f"landing/{number}.csv", content), (number, number))  # Spark takes the oldest first
     batches = bench.run()
     assert [sums(batch) for batch in batches] == [(8, 2, 5, 1)] * 2 + [(2, 1, 1, 0)] * 2
+    shown = [(len(batch.verdict.malformed.rows), len(batch.verdict.unfit.rows)) for batch in batches]
+    assert shown == [(2, 2), (1, 1), (0, 1), (0, 1)], "examples of each batch"
     assert [df.columns for df in kept] == [["_record", "_malformed", "id", "name"]] * 2
     written: dict[int, list] = {}
     for row in bench.quarantine():

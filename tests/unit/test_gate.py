@@ -28,7 +28,7 @@ def gate(*checks, above=None):
     columns = dict.fromkeys(
         ("flags", "directions", "source_counts", "source_gathered", "gate_counts", "gate_gathered"), ()
     )
-    return Gate(checks=checks, quality=Quality(halt_when=halt_when), schema=SCHEMA, **columns)
+    return Gate(checks=checks, quality=Quality(halt_when=halt_when), schema=SCHEMA, record=set(), **columns)
 
 
 @pytest.mark.parametrize(

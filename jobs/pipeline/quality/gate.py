@@ -31,6 +31,9 @@ MAX_GATHERED_ROWS = 4_000
 MAX_GATHERED_ROW_BYTES = 2_048
 """Together they bound what one batch can bring to the driver to about 8 MB; beyond it a second scan is cheaper."""
 
+FEW_GATHERED_ROWS = 100
+"""What the driver gets of a batch that is likely to need that scan anyway: examples, for a person to look at."""
+
 SET_APART = "_esclusa_set_apart"
 DROPPED = "_esclusa_dropped"
 GATHER_KEY = "_esclusa_gather"
@@ -43,6 +46,8 @@ class Gate:
     checks: tuple[Check, ...]
     quality: Quality
     schema: StructType
+    record: set[str]
+    """Names of the fields of `_record`."""
     flags: tuple[Column, ...]
     """TRUE or NULL: for each row check the rows that break it, and, where no column says it, those it looks at."""
     directions: tuple[Column, ...]
@@ -68,12 +73,13 @@ def compile_gate(checks: tuple[Check, ...], quality: Quality, df: DataFrame) -> 
         checks=checks,
         quality=quality,
         schema=df.select(*map(quote, data_columns(df))).schema,
+        record=record,
         flags=tuple(_flags(checks)),
         directions=tuple(_directions(checks, record)),
         source_counts=(F.count(F.lit(1)).alias("rows"), F.count(F.col(MALFORMED)).alias("bad")),
-        source_gathered=(_gather_malformed(record),),
+        source_gathered=(_gather_malformed(record, MAX_GATHERED_ROWS),),
         gate_counts=tuple(_gate_counts(checks)),
-        gate_gathered=tuple(_gather_unfit(checks, record)),
+        gate_gathered=tuple(_gather_unfit(checks, record, MAX_GATHERED_ROWS)),
     )
 
 
@@ -85,9 +91,13 @@ def drop_all(gate: Gate) -> Gate:
     return replace(gate, directions=directions, source_counts=(rows, F.count(nothing).alias("bad")), source_gathered=())
 
 
-def gather_none(gate: Gate) -> Gate:
-    """The gate that judges as before and brings no row to the driver: all rows set apart are left to a second scan."""
-    return replace(gate, source_gathered=(), gate_gathered=())
+def gather_few(gate: Gate) -> Gate:
+    """The gate that judges as before and brings only a few rows to the driver: the rest is left to a second scan."""
+    return replace(
+        gate,
+        source_gathered=(_gather_malformed(gate.record, FEW_GATHERED_ROWS),),
+        gate_gathered=tuple(_gather_unfit(gate.checks, gate.record, FEW_GATHERED_ROWS)),
+    )
 
 
 def has_many(verdict: Verdict) -> bool:
@@ -177,12 +187,12 @@ def _gather_key(is_bad: Column, record: set[str]) -> Column:
     return F.when(is_bad, F.when(size <= MAX_GATHERED_ROW_BYTES, F.lit(1)))
 
 
-def _gather_malformed(record: set[str]) -> Column:
+def _gather_malformed(record: set[str], limit: int) -> Column:
     is_malformed = F.col(MALFORMED).isNotNull()
     row = F.struct(
         raw_bytes(record).alias("raw"), coordinates(record).alias("source"), F.col(MALFORMED).alias("reason")
     )
-    return _gather(row, is_malformed, _gather_key(is_malformed, record))
+    return _gather(row, is_malformed, _gather_key(is_malformed, record), limit)
 
 
 def _gate_counts(checks: tuple[Check, ...]) -> Iterator[Column]:
@@ -196,7 +206,7 @@ def _gate_counts(checks: tuple[Check, ...]) -> Iterator[Column]:
             yield F.count(looked_at).alias(f"considered_{index}")
 
 
-def _gather_unfit(checks: tuple[Check, ...], record: set[str]) -> Iterator[Column]:
+def _gather_unfit(checks: tuple[Check, ...], record: set[str], limit: int) -> Iterator[Column]:
     broken = [F.col(_broken(index)) for index, _ in _row_checks(checks)]
     if broken:
         values = sorted({name for _, check in _row_checks(checks) for name in check.columns})
@@ -206,15 +216,15 @@ def _gather_unfit(checks: tuple[Check, ...], record: set[str]) -> Iterator[Colum
             F.struct(*broken).alias("failed"),
             F.struct(*map(quote, values)).alias("values"),
         )
-        yield _gather(row, F.col(GATHER_KEY).isNotNull(), F.col(GATHER_KEY))
+        yield _gather(row, F.col(GATHER_KEY).isNotNull(), F.col(GATHER_KEY), limit)
 
 
-def _gather(row: Column, is_bad: Column, key: Column) -> Column:
+def _gather(row: Column, is_bad: Column, key: Column, limit: int) -> Column:
     """JSON text of the bad rows; `max_by` with a limit keeps the aggregate's state bounded, collect_list does not.
 
     `max_by` evaluates the row before it looks at the key: the `when` spares good rows that.
     """
-    kept = F.max_by(F.when(is_bad, row), key, MAX_GATHERED_ROWS)
+    kept = F.max_by(F.when(is_bad, row), key, limit)
     return F.to_json(kept, JSON_OPTIONS).alias("gathered")
 
 
