@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from jobs.pipeline.backfill import derive_interval
 from jobs.pipeline.conf import Bundle, load_fleet, load_pipelines
 from jobs.pipeline.dated_path import Interval
 from jobs.pipeline.entrypoint import bundle_options, interval_options, print_error
@@ -68,7 +67,7 @@ def main(  # noqa: PLR0913 - click passes each option
 def _run_interval(
     bundle: Bundle, names: tuple[str, ...], interval: Interval, results: Path | None, first: "list[OperatorsAct]"
 ) -> int:
-    pipelines = [one for live in load_pipelines(bundle, list(names)) for one in derive_interval(live, interval)]
+    pipelines = load_pipelines(bundle, list(names), interval)
     if not pipelines:
         click.echo(f"no folder begins between {interval.start} and {interval.end}; nothing to read", err=True)
         return 0

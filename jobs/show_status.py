@@ -5,7 +5,6 @@ import sys
 
 import click
 
-from jobs.pipeline.backfill import derive_interval
 from jobs.pipeline.conf import Bundle, load_pipelines
 from jobs.pipeline.dated_path import Interval
 from jobs.pipeline.entrypoint import bundle_options, interval_options
@@ -25,10 +24,7 @@ def main(bundle: Bundle, names: tuple[str, ...], *, last: int, as_json: bool, in
     from jobs.pipeline.ledger import read_ledger  # noqa: PLC0415 - imports pyarrow: not for --help
     from jobs.pipeline.status import print_batches  # noqa: PLC0415
 
-    pipelines = load_pipelines(bundle, list(names) or None)
-    if interval is not None:
-        pipelines = [one for live in pipelines for one in derive_interval(live, interval)]
-    for pipeline in pipelines:
+    for pipeline in load_pipelines(bundle, list(names) or None, interval):
         batches = read_ledger(pipeline.ledger_path, last)
         if as_json:
             for batch in batches:

@@ -14,8 +14,9 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from jobs.pipeline.backfill import derive, find_faults
+from jobs.pipeline.backfill import derive, derive_interval, find_faults
 from jobs.pipeline.conf_messages import explain
+from jobs.pipeline.dated_path import Interval
 from jobs.pipeline.ddl import check_ddl, join_lines, strip_comments
 from jobs.pipeline.errors import ConfError, Problem
 from jobs.pipeline.fleet import find_fleets, find_members
@@ -32,6 +33,7 @@ from jobs.pipeline.model import (
     PythonTransform,
     TargetSpec,
     as_option,
+    live_name,
 )
 from jobs.pipeline.quality.suite import SuiteError, parse_suite
 from jobs.pipeline.variables import resolve_variables, substitute
@@ -70,20 +72,23 @@ def pipeline_names(bundle: Bundle) -> list[str]:
     return sorted(path.stem for path in folder.glob("*.yml"))
 
 
-def load_pipelines(bundle: Bundle, names: list[str] | None = None) -> list[Pipeline]:
-    """Load and validate pipelines, each once (all of them by default); ConfError holds the problems of all files."""
+def load_pipelines(bundle: Bundle, names: list[str] | None = None, interval: Interval | None = None) -> list[Pipeline]:
+    """Load and validate pipelines, each once (all of them by default); ConfError holds the problems of all files.
+
+    With an interval, the pipelines over those folders of their archives whose time begins within it; perhaps none.
+    """
     known = pipeline_names(bundle)
-    problems = list(_missing_pipelines(bundle, list(map(_live_name, names or [])), known))
+    problems = list(_missing_pipelines(bundle, list(map(live_name, names or [])), known))
     loaded: list[Pipeline] = []
     for name in dict.fromkeys(names or known):
-        if _live_name(name) in known:
+        if live_name(name) in known:
             try:
                 loaded.append(load_pipeline(bundle, name))
             except ConfError as error:
                 problems += [problem for problem in error.problems if problem not in problems]
     if problems:
         raise ConfError(problems)
-    return loaded
+    return loaded if interval is None else [one for live in loaded for one in derive_interval(live, interval)]
 
 
 def load_pipeline(bundle: Bundle, name: str) -> Pipeline:
@@ -130,10 +135,6 @@ def load_fleet(bundle: Bundle, fleet: str, names: Iterable[str] = ()) -> tuple[l
         except ConfError as error:
             broken[name] = error
     return loaded, broken
-
-
-def _live_name(name: str) -> str:
-    return name.partition(ARCHIVED)[0]
 
 
 def _missing_pipelines(bundle: Bundle, names: list[str], known: list[str]) -> Iterator[Problem]:

@@ -29,6 +29,11 @@ ARCHIVED = "@"
 _ANY_NAME_PATTERN = rf"^[a-z][a-z0-9_]{{0,62}}({ARCHIVED}[0-9T-]{{4,15}})?$"
 
 
+def live_name(name: str) -> str:
+    """Of a pipeline over a folder of an archive, the name of the pipeline whose archive it is; else the name itself."""
+    return name.partition(ARCHIVED)[0]
+
+
 def as_option(value: Any) -> Any:
     """Spark reads options as text: YAML's true, 8 and 0.5 are written the way Spark spells them; all else stays."""
     if isinstance(value, bool):
@@ -489,7 +494,7 @@ class Pipeline(Strict):
     @property
     def live_name(self) -> str:
         """The pipeline's own name; of one over a folder of an archive, that of the pipeline whose archive it is."""
-        return self.name.partition(ARCHIVED)[0]
+        return live_name(self.name)
 
     @property
     def can_be_held(self) -> bool:
