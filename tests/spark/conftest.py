@@ -1,6 +1,7 @@
 """One Spark session for the whole run, and pipelines written in a few lines."""
 
 import json
+import signal
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -103,6 +104,15 @@ def new_bench(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture
 def bench(spark: SparkSession, tmp_path: Path) -> Workbench:
     return Workbench(spark, tmp_path)
+
+
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    """A run side by side leaves its signal handlers in place; the tests' own come back."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

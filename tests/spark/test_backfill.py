@@ -3,7 +3,6 @@
 import hashlib
 import json
 import shutil
-import signal
 
 import pytest
 from click.testing import CliRunner
@@ -15,16 +14,9 @@ from jobs.pipeline.progress import JsonProgress
 from jobs.pipeline.replay import Selection, replay
 from jobs.pipeline.side_by_side import run_side_by_side
 
+pytestmark = pytest.mark.usefixtures("handlers")
+
 DAY1, DAY2, DAY3 = (f"2026-01-0{number}" for number in (1, 2, 3))
-
-
-@pytest.fixture(autouse=True)
-def handlers():
-    """A run leaves its signal handlers in place; the tests' own come back."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 @pytest.fixture

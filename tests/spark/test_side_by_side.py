@@ -11,6 +11,8 @@ from jobs.pipeline.conf import Bundle, load_pipelines
 from jobs.pipeline.runner import PipelineRun
 from jobs.pipeline.side_by_side import run_side_by_side, write_result
 
+pytestmark = pytest.mark.usefixtures("handlers")
+
 PIPELINE = """\
 source: {type: files, format: csv, path: FOLDER/landing/NAME, schema: p}
 sink: {type: delta, path: FOLDER/lake/NAME}
@@ -55,15 +57,6 @@ class Recorder:
 
     def note(self, _):
         """Not looked at."""
-
-
-@pytest.fixture(autouse=True)
-def handlers():
-    """A run leaves its signal handlers in place; the tests' own come back."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 @pytest.fixture
