@@ -10,6 +10,7 @@ UV := uv==0.13.9
 AIRFLOW_VENV := .venv-airflow
 AIRFLOW_BIN := $(AIRFLOW_VENV)/bin
 AIRFLOW_STAMP := $(AIRFLOW_VENV)/.installed
+TWO_AT_A_TIME := -n 2 --dist loadfile
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header
 
 help: ## Show what can be made
@@ -60,7 +61,8 @@ airflow-stop: setup ## Stop that Airflow from elsewhere
 test: chromium strace setup ## Lint, types, and all tests
 	@$(BIN)/esclusa setup --kafka
 	@$(MAKE) --no-print-directory lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(TWO_AT_A_TIME) tests/unit tests/spark
+	$(BIN)/python -m pytest tests/e2e
 	@$(MAKE) --no-print-directory test-dags test-airflow
 
 lint: setup-airflow ## Lint and types
@@ -78,8 +80,9 @@ strace:
 test-unit: setup ## Tests that need no JVM
 	$(BIN)/python -m pytest tests/unit
 
-test-spark: strace setup ## Tests in one Spark session
-	$(BIN)/python -m pytest tests/spark
+test-spark: strace setup ## Tests in two Spark sessions, side by side
+	@$(BIN)/esclusa setup --kafka
+	$(BIN)/python -m pytest $(TWO_AT_A_TIME) tests/spark
 
 test-e2e: strace setup ## Tests of whole commands, a cluster, a broker
 	@$(BIN)/esclusa setup --kafka

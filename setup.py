@@ -44,6 +44,7 @@ setup(
             "mutmut>=3.8,<4",
             "mypy>=1.15",
             "pytest>=8.3",
+            "pytest-xdist>=3.6,<4",
             "ruff>=0.11",
             "setuptools>=77",
             "types-PyYAML",

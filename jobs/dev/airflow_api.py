@@ -79,8 +79,13 @@ class Api:
         return {name: task["state"] for name, task in self.tasks(dag, run).items()}
 
     def events(self, dag: str) -> list[dict[str, Any]]:
-        """Asset events that a DAG's runs emitted, oldest first."""
-        return list(self.get(f"/assets/events?source_dag_id={dag}&order_by=timestamp")["asset_events"])
+        """Asset events that a DAG's runs emitted, oldest first.
+
+        Waits until each run that an event created has started: before that Airflow 3.3 answers 500
+        (apache/airflow#71360).
+        """
+        path = f"/assets/events?source_dag_id={dag}&order_by=timestamp"
+        return list(wait_for(f"events of {dag}", lambda: self.get(path))["asset_events"])
 
     def log(self, dag: str, run: str, task: str, attempt: int = 1) -> str:
         """What a try of a task has logged so far."""

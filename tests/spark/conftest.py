@@ -1,4 +1,4 @@
-"""One Spark session for the whole run, and pipelines written in a few lines."""
+"""One Spark session for the whole run of a worker, and pipelines written in a few lines."""
 
 import json
 import signal
@@ -11,6 +11,7 @@ import pytest
 from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
+import __main__
 from jobs.dev.broker import running_broker
 from jobs.dev.produce import create_topic
 from jobs.pipeline.conf import Bundle, load_pipeline
@@ -26,6 +27,10 @@ SMALL = {
     "spark.databricks.delta.snapshotPartitions": "1",
     "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
 }
+
+
+if not hasattr(__main__, "__file__"):  # PySpark takes a worker of pytest-xdist for a doctest of Connect, and ends it
+    __main__.__file__ = __file__
 
 
 @pytest.fixture(scope="session")

@@ -33,6 +33,7 @@ LAYERS = {
             "manifest",
             "identity",
             "delta",
+            "delta_reader",
             "command_lock",
             "backfill",
             "sources.text_values",
@@ -282,6 +283,11 @@ print("loaded:", *sorted({{name.partition(".")[0] for name in sys.modules}} & {H
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
     )
     assert ended.stdout.splitlines()[-1].split() == ["loaded:"]
+
+
+def test_delta_tables_are_read_in_one_place_by_files_that_do_not_abort_a_process_at_its_end():
+    readers = [name for name, file in modules().items() if "to_pyarrow" in file.read_text(encoding="utf-8")]
+    assert readers == ["pipeline.delta_reader"]
 
 
 def test_no_module_beside_the_entrypoints_shadows_the_standard_library_or_a_dependency():
