@@ -68,7 +68,8 @@ def pipeline_names(bundle: Bundle) -> list[str]:
     """Names of all pipeline files, sorted; ConfError if the directory does not exist."""
     folder = bundle.conf / "pipelines"
     if not folder.is_dir():
-        raise ConfError([Problem(str(folder), 1, "", "no such directory; point --conf at a directory with pipelines/")])
+        message = "no such directory; point --conf at a directory with pipelines/"
+        raise ConfError([Problem(str(folder), None, "", message)])
     return sorted(path.stem for path in folder.glob("*.yml"))
 
 
@@ -122,9 +123,11 @@ def load_fleet(bundle: Bundle, fleet: str, names: Iterable[str] = ()) -> tuple[l
         message = (
             f"no pipeline names the fleet '{fleet}'{did_you_mean(fleet, fleets)}; fleets: {', '.join(fleets) or 'none'}"
         )
-        raise ConfError([Problem(str(folder), 1, "fleet", message)])
+        raise ConfError([Problem(str(folder), None, "fleet", message)])
     others = [
-        Problem(str(folder), 1, "fleet", f"'{fleet}' has no pipeline '{name}'") for name in names if name not in members
+        Problem(str(folder), None, "fleet", f"'{fleet}' has no pipeline '{name}'")
+        for name in names
+        if name not in members
     ]
     if others:
         raise ConfError(others)
@@ -219,7 +222,7 @@ class _Loader:
 
         def report(path: KeyPath, message: str) -> None:
             name = str(path[-1])
-            self._report(Problem("--var", 1, name, message) if name in passed else file.problem(path, message))
+            self._report(Problem("--var", None, name, message) if name in passed else file.problem(path, message))
 
         return resolve_variables(own | passed, str(self.bundle.root), report)
 

@@ -60,9 +60,9 @@ def _as_interval(start: datetime | None, end: datetime | None) -> Interval | Non
     if start is None and end is None:
         return None
     if start is None or end is None:
-        raise ConfError([Problem("--interval-start", 1, "", "and --interval-end need each other")])
+        raise ConfError([Problem("--interval-start", None, "", "it and --interval-end need each other")])
     if start >= end:
-        raise ConfError([Problem("--interval-end", 1, "", f"{end} is not behind the start, {start}")])
+        raise ConfError([Problem("--interval-end", None, "", f"{end} is not behind the start, {start}")])
     return Interval(start, end)
 
 

@@ -18,12 +18,13 @@ class Problem:
     """One thing wrong in conf: where it stands, what it is, and what would be right."""
 
     file: str
-    line: int
+    line: int | None
+    """None for what has no lines: an option, a directory."""
     path: str
     message: str
 
     def __str__(self) -> str:
-        where = f"{self.file}:{self.line}"
+        where = self.file if self.line is None else f"{self.file}:{self.line}"
         return f"{where}: {self.path}: {self.message}" if self.path else f"{where}: {self.message}"
 
 

@@ -128,7 +128,7 @@ def _check_where(spark: SparkSession, selection: Selection) -> None:
 
 
 def _bad_where(message: str) -> ConfError:
-    return ConfError([Problem("--where", 1, "", message)])
+    return ConfError([Problem("--where", None, "", message)])
 
 
 def _select(rows: DataFrame, selection: Selection) -> DataFrame:

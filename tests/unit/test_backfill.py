@@ -126,7 +126,7 @@ def test_only_files_that_are_read_to_an_end_have_a_past(bundle):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["--interval-start", "2026-01-01"], "--interval-start:1: and --interval-end need each other"),
+        (["--interval-start", "2026-01-01"], "--interval-start: it and --interval-end need each other"),
         (["--interval-start", "2026-01-02", "--interval-end", "2026-01-02T00:00Z"], "is not behind the start"),
         (["--interval-start", "monday", "--interval-end", "2026-01-02"], "'monday' is no time of ISO 8601"),
     ],
