@@ -13,7 +13,8 @@ from jobs.run_pipeline import bundle_spark
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-    from jobs.pipeline.model import Maintenance, Pipeline
+    from jobs.pipeline.model import Pipeline
+    from jobs.pipeline.table_model import Maintenance
 
 
 @click.command(name="maintain")

@@ -6,7 +6,8 @@ from typing import Any
 from airflow.sdk import DAG, Asset, CronDataIntervalTimetable
 from airflow.utils.types import DagRunType
 
-from jobs.pipeline.model import After, PipelineSpec
+from jobs.pipeline.model import PipelineSpec
+from jobs.pipeline.schedule_model import After
 
 When = str | list[Asset] | CronDataIntervalTimetable | None
 """When a DAG starts, as Airflow takes it."""

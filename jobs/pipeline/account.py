@@ -14,8 +14,9 @@ from pyspark.sql import SparkSession
 
 from jobs.pipeline.checkpoint import read_batch_files, read_position
 from jobs.pipeline.errors import ReconciliationError
-from jobs.pipeline.model import FileFormat, FilesSource, KafkaSource, Pipeline
+from jobs.pipeline.model import Pipeline
 from jobs.pipeline.offsets import OffsetRange, ranges_between, skip_lost
+from jobs.pipeline.source_model import FileFormat, FilesSource, KafkaSource
 from jobs.pipeline.sources.kafka_client import count_records
 from jobs.pipeline.storage import local_path
 

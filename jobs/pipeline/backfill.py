@@ -12,7 +12,9 @@ from posixpath import normpath
 
 from jobs.pipeline.dated_path import Interval, find_times, name_folder, read_stamp, stamp_time
 from jobs.pipeline.errors import ConfError, Problem
-from jobs.pipeline.model import ARCHIVED, Cron, FilesSource, Pipeline, PipelineSpec
+from jobs.pipeline.model import ARCHIVED, Pipeline, PipelineSpec
+from jobs.pipeline.schedule_model import Cron
+from jobs.pipeline.source_model import FilesSource
 
 _CLEANING = frozenset({"cleanSource", "sourceArchiveDir", "retentionDuration"})
 """Options by which Spark removes what it has read: an archive stays."""

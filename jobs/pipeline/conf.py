@@ -3,12 +3,9 @@
 Starts no Spark: `check` and DAG parsing rest on this module alone.
 """
 
-import ast
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from importlib.resources import files
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +13,15 @@ from pydantic import BaseModel, ValidationError
 
 from jobs.pipeline.backfill import derive, derive_interval, find_faults
 from jobs.pipeline.conf_messages import explain
+from jobs.pipeline.conf_rules import (
+    Fault,
+    fleet_faults,
+    function_faults,
+    missing_message,
+    option_faults,
+    spark_faults,
+    upstream_faults,
+)
 from jobs.pipeline.dated_path import Interval
 from jobs.pipeline.ddl import check_ddl, join_lines, strip_comments
 from jobs.pipeline.errors import ConfError, Problem
@@ -23,28 +29,18 @@ from jobs.pipeline.fleet import find_fleets, find_members
 from jobs.pipeline.hints import did_you_mean
 from jobs.pipeline.model import (
     ARCHIVED,
-    LOSS_SWITCHES,
     NAME_PATTERN,
-    TRANSACTION_MEMORY,
     Check,
     OnFailure,
     Pipeline,
     PipelineSpec,
-    PythonTransform,
     TargetSpec,
-    as_option,
     live_name,
 )
 from jobs.pipeline.quality.suite import SuiteError, parse_suite
+from jobs.pipeline.strict import as_option
 from jobs.pipeline.variables import resolve_variables, substitute
 from jobs.pipeline.yaml_text import Document, KeyPath, YamlError, dotted, parse_yaml
-
-REFUSED_SPARK_OPTIONS = {
-    "spark.sql.files.ignorecorruptfiles": "it skips files that cannot be read, and their rows; remove it",
-    "spark.sql.files.ignoremissingfiles": "it skips files that vanished, and their rows; remove it",
-    "spark.databricks.delta.properties.defaults.settransactionretentionduration": TRANSACTION_MEMORY,
-}
-"""Spark options that a target may not set, in lower case, and why."""
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -183,16 +179,20 @@ class _Loader:
         if spec is None or file is None:
             self._check_own_suite()
             raise ConfError(self.problems)
-        self.problems += _option_problems(spec, file)
+        self.problems += [file.problem(*fault) for fault in self._find_faults(spec, file)]
         schema_ddl = self._load_schema(spec, file)
         checks = self._load_suite(spec, file)
-        self.problems += _function_problems(spec, file, self.bundle.root)
-        self.problems += self._upstream_problems(spec, file)
-        self.problems += self._fleet_problems(spec, file)
-        self.problems += [file.problem(*fault) for fault in find_faults(spec)]
         if self.problems or target is None:
             raise ConfError(self.problems)
         return self._assemble(spec, target, file, schema_ddl, checks)
+
+    def _find_faults(self, spec: PipelineSpec, file: _File) -> Iterator[Fault]:
+        yield from option_faults(spec)
+        yield from function_faults(spec, self.bundle.root)
+        folder = self.bundle.conf / "pipelines"
+        yield from upstream_faults(spec, self.name, folder)
+        yield from fleet_faults(spec, file.data.get("schedule"), folder)
+        yield from find_faults(spec)
 
     def load_target(self) -> tuple[TargetSpec | None, dict[str, str] | None]:
         """The target and all variables; these are known even where something else is wrong with the target."""
@@ -212,7 +212,7 @@ class _Loader:
         if "variables" in file.data:
             data["variables"] = _resolved(file.data["variables"], variables)
         target = self._validate(file, TargetSpec, data)
-        self.problems += _spark_problems(target, file) if target else ()
+        self.problems += [file.problem(*fault) for fault in spark_faults(target)] if target else []
         return target, variables
 
     def _resolve_variables(self, file: _File) -> dict[str, str]:
@@ -243,7 +243,7 @@ class _Loader:
             return None
         path = self.bundle.conf / "schemas" / f"{spec.source.schema_name}.ddl"
         if not path.is_file():
-            self._report(file.problem(("source", "schema"), _missing_message(path)))
+            self._report(file.problem(("source", "schema"), missing_message(path)))
             return None
         text = self._read_text(path)
         if text is None:
@@ -263,7 +263,7 @@ class _Loader:
         if path.is_file():
             return self._parse_suite(path, spec.quality.on_failure)
         if spec.quality.suite:
-            self._report(file.problem(("quality", "suite"), _missing_message(path)))
+            self._report(file.problem(("quality", "suite"), missing_message(path)))
         return ()
 
     def _parse_suite(self, path: Path, default: OnFailure) -> tuple[Check, ...]:
@@ -273,27 +273,6 @@ class _Loader:
         except SuiteError as error:
             self.problems += error.problems
             return ()
-
-    def _upstream_problems(self, spec: PipelineSpec, file: _File) -> Iterator[Problem]:
-        known = pipeline_names(self.bundle)
-        for index, name in enumerate(spec.upstream):
-            path = ("schedule", "after", index)
-            if name not in known:
-                yield file.problem(
-                    path, f"no pipeline '{name}'{did_you_mean(name, known)}; there are: {', '.join(known)}"
-                )
-            elif cycle := _way_back(self.bundle.conf / "pipelines", self.name, name):
-                yield file.problem(path, f"the pipeline would wait for itself: {' after '.join(cycle)}")
-
-    def _fleet_problems(self, spec: PipelineSpec, file: _File) -> Iterator[Problem]:
-        """Told of each member that differs from the first; the first itself is right."""
-        if spec.fleet:
-            schedules = find_members(self.bundle.conf / "pipelines", spec.fleet)
-            first, own = next(iter(schedules)), file.data.get("schedule")
-            if schedules[first] != own:
-                says = f"{first}.yml says {schedules[first]!r}, this one {own!r}"
-                message = f"the fleet '{spec.fleet}' has one schedule: {says}"
-                yield file.problem(("schedule",), message)
 
     def _read_file(self, path: Path) -> _File | None:
         text = self._read_text(path)
@@ -350,83 +329,3 @@ def _resolved(given: Any, variables: dict[str, str]) -> Any:
     if not isinstance(given, dict):
         return given
     return {key: variables[key] if isinstance(value, str) else value for key, value in given.items()}
-
-
-def _spark_problems(target: TargetSpec, file: _File) -> Iterator[Problem]:
-    for key in target.spark:
-        why = REFUSED_SPARK_OPTIONS.get(key.lower())
-        if why:
-            yield file.problem(("spark", key), why)
-
-
-def _option_problems(spec: PipelineSpec, file: _File) -> Iterator[Problem]:
-    allowed = spec.source.allowed_options
-    for key, value in spec.source.options.items():
-        path = ("source", "options", key)
-        if key in LOSS_SWITCHES and not (key == "failOnDataLoss" and value.lower() == "true"):
-            yield file.problem(path, f"not allowed: {LOSS_SWITCHES[key]}")
-        elif key not in allowed:
-            message = f"not an option of this source{did_you_mean(key, allowed)}; allowed: {', '.join(sorted(allowed))}"
-            yield file.problem(path, message)
-    if {"maxFilesPerTrigger", "maxBytesPerTrigger"} <= set(spec.source.options):
-        yield file.problem(("source", "options"), "maxFilesPerTrigger and maxBytesPerTrigger exclude each other")
-
-
-def _function_problems(spec: PipelineSpec, file: _File, root: Path) -> Iterator[Problem]:
-    for index, transform in enumerate(spec.transforms):
-        if isinstance(transform, PythonTransform):
-            message = _missing_function_message(transform.python, root)
-            if message:
-                yield file.problem(("transforms", index, "python"), message)
-
-
-def _way_back(folder: Path, start: str, upstream: str) -> list[str]:
-    """The shortest chain of `after` from a pipeline through one upstream of it back to itself; empty if none."""
-    chains, seen = [[start, upstream]], {upstream}
-    for chain in chains:
-        if chain[-1] == start:
-            return chain
-        following = [name for name in _named_after(folder / f"{chain[-1]}.yml") if name not in seen]
-        seen.update(following)
-        chains += [[*chain, name] for name in following]
-    return []
-
-
-def _named_after(path: Path) -> list[str]:
-    """What a pipeline file says under `after`, whatever else is wrong with it: its own load reports that."""
-    try:
-        data = parse_yaml(path.read_text(encoding="utf-8")).data
-    except (OSError, UnicodeDecodeError, YamlError):
-        return []
-    schedule = data.get("schedule") if isinstance(data, dict) else None
-    names = schedule.get("after") if isinstance(schedule, dict) else None
-    return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
-
-
-def _missing_message(path: Path) -> str:
-    names = sorted(other.stem for other in path.parent.glob(f"*{path.suffix}"))
-    return f"there is no {path}{did_you_mean(path.stem, names)}; there are: {', '.join(names) or 'none'}"
-
-
-def _missing_function_message(name: str, root: Path) -> str | None:
-    module, _, function = name.rpartition(".")
-    own = root / "jobs" / "transforms" / f"{module}.py"
-    shipped = files("jobs.transforms").joinpath(f"{module}.py")  # in a wheel this is no file of the file system
-    path = next((path for path in (own, shipped) if path.is_file()), None)
-    if path is None:
-        return f"there is no {own}"
-    try:
-        functions = _functions_in(path)
-    except SyntaxError as error:
-        return f"{path}:{error.lineno} is not valid Python: {error.msg}"
-    except (OSError, ValueError, RecursionError) as error:
-        return f"{path} cannot be read: {error}"
-    if function in functions:
-        return None
-    hint = did_you_mean(function, functions)
-    return f"{path} has no function '{function}'{hint}; it has: {', '.join(functions) or 'none'}"
-
-
-def _functions_in(path: Traversable) -> list[str]:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    return [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]

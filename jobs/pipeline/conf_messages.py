@@ -7,7 +7,9 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from jobs.pipeline.hints import did_you_mean
-from jobs.pipeline.model import After, Cron, FilesSource, KafkaSource, PythonTransform, SqlTransform
+from jobs.pipeline.model import PythonTransform, SqlTransform
+from jobs.pipeline.schedule_model import After, Cron
+from jobs.pipeline.source_model import FilesSource, KafkaSource
 from jobs.pipeline.yaml_text import KeyPath
 
 _KINDS: dict[str, type[BaseModel]] = {
@@ -18,7 +20,7 @@ _KINDS: dict[str, type[BaseModel]] = {
     "cron": Cron,
     "after": After,
 }
-"""Tags of the unions in model.py; pydantic puts them between the keys of an error's location."""
+"""Tags of the unions in the language; pydantic puts them between the keys of an error's location."""
 
 
 def explain(model: type[BaseModel], error: ValidationError) -> Iterator[tuple[KeyPath, str]]:

@@ -19,8 +19,8 @@ from pyspark.sql import DataFrame, DataFrameWriter, SparkSession
 
 from jobs.pipeline.errors import LeaseLostError, UnavailableError
 from jobs.pipeline.file_lock import hold_new_table, hold_table_for_python, hold_table_for_spark
-from jobs.pipeline.model import SHORTEST_RETENTION
 from jobs.pipeline.storage import delete_file, exists, local_path, read_text, require_spark
+from jobs.pipeline.table_model import SHORTEST_RETENTION
 
 RETENTION = "delta.setTransactionRetentionDuration"
 """After how long a table forgets a transaction; never, if it is not set."""

@@ -16,8 +16,9 @@ from jobs.pipeline.delta import SmallTable, TransactionId, last_transaction, rea
 from jobs.pipeline.errors import OffsetsLostError, OffsetsWentBackError, StateMismatchError
 from jobs.pipeline.lease import hold_lease
 from jobs.pipeline.ledger import find_gaps
-from jobs.pipeline.model import KafkaSource, Pipeline
+from jobs.pipeline.model import Pipeline
 from jobs.pipeline.offsets import OffsetRange, Offsets, find_lost, from_rows, ranges_between, skip_lost
+from jobs.pipeline.source_model import KafkaSource
 from jobs.pipeline.sources.source import read_bounds
 
 

@@ -10,8 +10,9 @@ import re
 from pydantic import Field, ValidationError
 from pyspark.sql import SparkSession
 
-from jobs.pipeline.model import FilesSource, Source, Strict
+from jobs.pipeline.source_model import FilesSource, Source
 from jobs.pipeline.storage import create_text, list_names, read_text
+from jobs.pipeline.strict import Strict
 
 _NAME = re.compile(r"identity\.(\d+)\.json")
 

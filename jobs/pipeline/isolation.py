@@ -18,8 +18,8 @@ from pyspark.sql.types import StructType
 from jobs.pipeline.batch import SparkBatch, annotate_well_formed
 from jobs.pipeline.checkpoint import SeenFile, read_batch_files
 from jobs.pipeline.errors import StateMismatchError, TransformError, full_text, root_cause
-from jobs.pipeline.model import FilesSource
 from jobs.pipeline.record import MALFORMED, RECORD, coordinates, raw_bytes, record_fields
+from jobs.pipeline.source_model import FilesSource
 from jobs.pipeline.sources.file_faults import SPARK_FAILURES, corruption, find_corrupt
 from jobs.pipeline.sources.source import open_files
 from jobs.pipeline.sources.text_values import Parser

@@ -31,9 +31,10 @@ from jobs.pipeline.failpoints import Point, reach
 from jobs.pipeline.failures import classify
 from jobs.pipeline.lease import hold_lease
 from jobs.pipeline.ledger import Status, operator_row, read_ledger_anywhere
-from jobs.pipeline.model import Maintenance, Pipeline
+from jobs.pipeline.model import Pipeline
 from jobs.pipeline.replay_marks import ReplayStep, finished_replays, last_replay, marks_path, resolved_rows
 from jobs.pipeline.storage import list_names, remove
+from jobs.pipeline.table_model import Maintenance
 
 _LISTING_TASKS = "spark.sql.sources.parallelPartitionDiscovery.parallelism"
 _LISTING_TASKS_A_CORE = 2

@@ -12,8 +12,9 @@ from pydantic import ValidationError
 from pyspark.sql import SparkSession
 
 from jobs.pipeline.errors import StateMismatchError
-from jobs.pipeline.model import Pipeline, Strict
+from jobs.pipeline.model import Pipeline
 from jobs.pipeline.storage import exists, read_text, write_text
+from jobs.pipeline.strict import Strict
 
 
 class Manifest(Strict):

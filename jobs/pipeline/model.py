@@ -3,25 +3,16 @@
 import re
 from datetime import timedelta
 from enum import StrEnum
-from posixpath import normpath
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Discriminator,
-    Field,
-    RootModel,
-    Tag,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
-from jobs.pipeline.cron import check_cron
 from jobs.pipeline.dated_path import check_dated_path
-from jobs.pipeline.durations import as_timedelta, check_duration, check_wait
+from jobs.pipeline.durations import as_timedelta
+from jobs.pipeline.schedule_model import After, Cron, Schedule, Trigger
+from jobs.pipeline.source_model import Source
+from jobs.pipeline.strict import Option, Strict, Wait
+from jobs.pipeline.table_model import DeltaSink, Maintenance
 
 NAME_PATTERN = r"^[a-z][a-z0-9_]{0,62}$"
 ARCHIVED = "@"
@@ -32,163 +23,6 @@ _ANY_NAME_PATTERN = rf"^[a-z][a-z0-9_]{{0,62}}({ARCHIVED}[0-9T-]{{4,15}})?$"
 def live_name(name: str) -> str:
     """Of a pipeline over a folder of an archive, the name of the pipeline whose archive it is; else the name itself."""
     return name.partition(ARCHIVED)[0]
-
-
-def as_option(value: Any) -> Any:
-    """Spark reads options as text: YAML's true, 8 and 0.5 are written the way Spark spells them; all else stays."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return str(value) if isinstance(value, int | float) else value
-
-
-Option = Annotated[str, BeforeValidator(as_option)]
-Duration = Annotated[str, AfterValidator(check_duration)]
-Wait = Annotated[str, AfterValidator(check_wait)]
-"""A duration that somebody can wait for: not nothing, at most a year."""
-ColumnName = Annotated[str, Field(min_length=1, max_length=255)]
-
-
-class Strict(BaseModel):
-    """Base of every conf type: unknown keys are errors, instances never change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class FileFormat(StrEnum):
-    """File formats that a directory source can hold."""
-
-    CSV = "csv"
-    JSON = "json"
-    PARQUET = "parquet"
-    ORC = "orc"
-    AVRO = "avro"
-    XML = "xml"
-    TEXT = "text"
-
-
-_FILE_STREAM_OPTIONS = frozenset(
-    "maxFilesPerTrigger maxBytesPerTrigger latestFirst cleanSource sourceArchiveDir "
-    "retentionDuration recursiveFileLookup pathGlobFilter".split()
-)
-_TEXT_OPTIONS = _FILE_STREAM_OPTIONS | frozenset(
-    "timestampFormat timestampNTZFormat dateFormat timeFormat locale timeZone lineSep".split()
-)
-FILE_OPTIONS: dict[FileFormat, frozenset[str]] = {
-    FileFormat.CSV: _TEXT_OPTIONS
-    | frozenset(
-        "header sep delimiter quote escape comment nullValue emptyValue nanValue positiveInf negativeInf "
-        "ignoreLeadingWhiteSpace ignoreTrailingWhiteSpace multiLine maxColumns "
-        "charToEscapeQuoteEscaping unescapedQuoteHandling".split()
-    ),
-    FileFormat.JSON: _TEXT_OPTIONS
-    | frozenset("multiLine primitivesAsString prefersDecimal allowComments allowSingleQuotes".split()),
-    FileFormat.XML: _TEXT_OPTIONS
-    | frozenset(
-        "rowTag excludeAttribute nullValue ignoreSurroundingSpaces attributePrefix valueTag ignoreNamespace".split()
-    ),
-    FileFormat.PARQUET: _FILE_STREAM_OPTIONS | frozenset({"datetimeRebaseMode", "int96RebaseMode"}),
-    FileFormat.ORC: _FILE_STREAM_OPTIONS,
-    FileFormat.AVRO: _FILE_STREAM_OPTIONS | frozenset({"avroSchema", "datetimeRebaseMode"}),
-    FileFormat.TEXT: _FILE_STREAM_OPTIONS | frozenset({"lineSep"}),
-}
-FORMATS_WITH_OWN_SCHEMA = frozenset({FileFormat.PARQUET, FileFormat.ORC, FileFormat.AVRO, FileFormat.TEXT})
-
-KAFKA_OPTIONS = frozenset(
-    "kafka.bootstrap.servers subscribe subscribePattern assign startingOffsets startingOffsetsByTimestamp "
-    "startingTimestamp startingOffsetsByTimestampStrategy maxOffsetsPerTrigger minOffsetsPerTrigger maxTriggerDelay "
-    "minPartitions maxRecordsPerPartition groupIdPrefix includeHeaders fetchOffset.numRetries "
-    "fetchOffset.retryIntervalMs kafkaConsumer.pollTimeoutMs failOnDataLoss "
-    "kafka.security.protocol kafka.sasl.mechanism kafka.sasl.jaas.config kafka.ssl.truststore.location "
-    "kafka.ssl.truststore.password kafka.ssl.truststore.type kafka.ssl.keystore.location kafka.ssl.keystore.password "
-    "kafka.ssl.keystore.type kafka.ssl.key.password kafka.isolation.level kafka.request.timeout.ms "
-    "kafka.default.api.timeout.ms kafka.session.timeout.ms kafka.max.partition.fetch.bytes kafka.fetch.max.bytes "
-    "kafka.fetch.max.wait.ms kafka.client.id".split()
-)
-LOSS_SWITCHES = {
-    "ignoreCorruptFiles": "it skips files that cannot be read, and their rows with them",
-    "ignoreMissingFiles": "it skips files that vanished, and their rows with them",
-    "maxFileAge": "it skips files that land late, and their rows with them",
-    "fileNameOnly": "it skips a file if one of the same name was read from another directory",
-    "failOnDataLoss": "set to false it skips records that the topic no longer holds",
-    "mode": "Esclusa sets it: malformed records go to the quarantine",
-    "columnNameOfCorruptRecord": "Esclusa sets it: malformed records go to the quarantine",
-}
-
-
-TRANSACTION_MEMORY = "remove it; Delta would forget which batches are written, and a replay would double them"
-
-
-class FilesSource(Strict):
-    """A directory (or glob) in which an upstream places whole files."""
-
-    type: Literal["files"]
-    format: FileFormat = Field(strict=False)
-    path: str
-    schema_name: str | None = Field(default=None, alias="schema")
-    """Name of `conf/schemas/<name>.ddl`; may be left out for formats that carry their own schema."""
-    options: dict[str, Option] = {}
-
-    @property
-    def is_line_based(self) -> bool:
-        """Whether one line of text is one record, so that its raw text is known for every row."""
-        if self.format in {FileFormat.CSV, FileFormat.JSON}:
-            return self.options.get("multiLine", "false").lower() != "true"
-        return self.format is FileFormat.TEXT
-
-    @property
-    def allowed_options(self) -> frozenset[str]:
-        """Options of Spark that this source takes."""
-        return FILE_OPTIONS[self.format]
-
-    @model_validator(mode="after")
-    def _needs_schema(self) -> "FilesSource":
-        if self.schema_name is None and self.format not in FORMATS_WITH_OWN_SCHEMA:
-            message = f"schema: missing; {self.format} files need one (the name of a file in conf/schemas/)"
-            raise ValueError(message)
-        if self.schema_name is not None and self.format is FileFormat.TEXT:
-            message = "schema: text files have one column, 'value'; remove the schema"
-            raise ValueError(message)
-        if self.format is FileFormat.XML and "rowTag" not in self.options:
-            message = "options.rowTag: missing; name the XML element that is one row"
-            raise ValueError(message)
-        return self
-
-
-class ValueFormat(StrEnum):
-    """How the bytes of a Kafka record's value are read."""
-
-    JSON = "json"
-    TEXT = "text"
-    BINARY = "binary"
-
-
-class KafkaSource(Strict):
-    """Records of one or more Kafka topics."""
-
-    type: Literal["kafka"]
-    value_format: ValueFormat = Field(default=ValueFormat.JSON, strict=False)
-    schema_name: str | None = Field(default=None, alias="schema")
-    """Name of `conf/schemas/<name>.ddl`: the fields of a JSON value."""
-    options: dict[str, Option]
-
-    allowed_options: ClassVar[frozenset[str]] = KAFKA_OPTIONS
-
-    @model_validator(mode="after")
-    def _needs_servers_topic_and_schema(self) -> "KafkaSource":
-        if "kafka.bootstrap.servers" not in self.options:
-            message = "options: missing kafka.bootstrap.servers (host:port, comma-separated)"
-            raise ValueError(message)
-        topics = [key for key in ("subscribe", "subscribePattern", "assign") if key in self.options]
-        if len(topics) != 1:
-            message = f"options: exactly one of subscribe, subscribePattern, assign; found {topics or 'none'}"
-            raise ValueError(message)
-        if (self.schema_name is None) == (self.value_format is ValueFormat.JSON):
-            message = "schema: needed for value_format json, and for no other"
-            raise ValueError(message)
-        return self
-
-
-Source = Annotated[FilesSource | KafkaSource, Field(discriminator="type")]
 
 
 class SqlTransform(Strict):
@@ -252,118 +86,7 @@ class Quality(Strict):
     halt_when: HaltWhen | None = None
 
 
-class DeltaSink(Strict):
-    """A Delta table that each batch is appended to."""
-
-    type: Literal["delta"]
-    path: str
-    mode: Literal["append"] = "append"
-    partition_by: list[ColumnName] = []
-    cluster_by: list[ColumnName] = []
-    table_properties: dict[str, Option] = {}
-    quarantine_path: str | None = None
-    """Where rows set apart go; by default the target's path with `_quarantine` behind it."""
-
-    @field_validator("table_properties")
-    @classmethod
-    def _refuse_short_transaction_memory(cls, properties: dict[str, str]) -> dict[str, str]:
-        for key in properties:
-            if key.lower() == "delta.settransactionretentionduration":
-                raise ValueError(f"{key}: {TRANSACTION_MEMORY}")
-        return properties
-
-    @model_validator(mode="after")
-    def _parts_agree(self) -> "DeltaSink":
-        if self.partition_by and self.cluster_by:
-            raise ValueError("partition_by and cluster_by exclude each other; keep one")
-        if self.quarantine_path is not None and normpath(self.quarantine_path) == normpath(self.path):
-            message = "quarantine_path: is the target's own path; rows set apart need a table of their own"
-            raise ValueError(message)
-        return self
-
-
-class Trigger(Strict):
-    """When batches start: once through what is there, or at an interval until stopped."""
-
-    available_now: Literal[True] | None = None
-    processing_time: Duration | None = None
-
-    @model_validator(mode="after")
-    def _exactly_one(self) -> "Trigger":
-        if (self.available_now is None) == (self.processing_time is None):
-            message = "exactly one of available_now: true, processing_time: <duration>"
-            raise ValueError(message)
-        return self
-
-
-class Cron(RootModel[Annotated[str, AfterValidator(check_cron)]]):
-    """Runs at times: five fields of cron, in UTC, or a preset such as @hourly."""
-
-    model_config = ConfigDict(frozen=True, strict=True)
-
-
-class After(Strict):
-    """Runs when other pipelines have committed rows."""
-
-    after: Annotated[list[str], Field(min_length=1)]
-    """Names of pipelines; a run starts once each of them has committed rows since the last one."""
-
-
-def _schedule_kind(value: Any) -> str | None:
-    if isinstance(value, str | Cron):
-        return "cron"
-    return "after" if isinstance(value, dict | After) else None
-
-
-Schedule = Annotated[
-    Annotated[Cron, Tag("cron")] | Annotated[After, Tag("after")],
-    Discriminator(
-        _schedule_kind,
-        custom_error_type="schedule_kind",
-        custom_error_message="a schedule is a cron expression, a preset such as '@hourly', or {after: [pipelines]}",
-    ),
-]
-
-
-SHORTEST_RETENTION = timedelta(days=7)
-"""Delta's own: a reader, or a batch between its files and its commit, that takes longer would find files gone."""
 _PROPERTY_DURATION = re.compile(r"\s*(?:interval\s+)?(\d+)\s+(hour|day|week)s?\s*", re.IGNORECASE)
-
-
-class QuarantineRetention(Strict):
-    """How long rows stay in the quarantine, from the day they were set apart. Each deletion stands in the ledger."""
-
-    resolved: Duration | None = None
-    """Rows that a replay has written or dropped. None: for ever."""
-    any: Duration | None = None
-    """All rows, also those that a replay might still need. None: for ever."""
-
-
-class Maintenance(Strict):
-    """What `esclusa maintain` does to the tables of a pipeline: target, quarantine, its replays, ledger."""
-
-    optimize: bool = True
-    """Whether small files are joined; a table with cluster_by is clustered by it."""
-    vacuum: Duration = "7 days"
-    """How long files stay that the newest version does not need: as long as the slowest reader reads."""
-    log: Duration = "30 days"
-    """How long versions stay: as far back as time travel and RESTORE reach."""
-    checkpoints: Duration | None = None
-    """How long checkpoints stay that --reset-checkpoint has set aside. None: for ever."""
-    quarantine: QuarantineRetention = QuarantineRetention()
-
-    @model_validator(mode="after")
-    def _keeps_what_others_need(self) -> "Maintenance":
-        for key, duration in (("vacuum", self.vacuum), ("log", self.log)):
-            if as_timedelta(duration) < SHORTEST_RETENTION:
-                message = f"{key}: {duration} is under 7 days; readers, and batches in flight, would find files gone"
-                raise ValueError(message)
-        if as_timedelta(self.log) < as_timedelta(self.vacuum):
-            message = (
-                f"log: {self.log} is under vacuum ({self.vacuum}); files would outlive the versions they belong to"
-            )
-            raise ValueError(message)
-        return self
 
 
 class Scope(StrEnum):

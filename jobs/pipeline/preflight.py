@@ -25,8 +25,9 @@ from jobs.pipeline.errors import (
 from jobs.pipeline.gap import check_gap
 from jobs.pipeline.identity import Identity, describe_source, read_identity, remember
 from jobs.pipeline.ledger import find_source_range, find_writers
-from jobs.pipeline.model import FilesSource, Pipeline
+from jobs.pipeline.model import Pipeline
 from jobs.pipeline.reset import reset_app_id
+from jobs.pipeline.source_model import FilesSource
 from jobs.pipeline.sources.source import read_topic_ids
 from jobs.pipeline.storage import exists, modified_ms
 

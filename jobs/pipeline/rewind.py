@@ -14,9 +14,10 @@ from jobs.pipeline.delta import SmallTable, TransactionId
 from jobs.pipeline.errors import RewindRefusedError
 from jobs.pipeline.lease import Lease, hold_lease
 from jobs.pipeline.ledger import SCHEMA, Status, operator_row, rewind_app_id
-from jobs.pipeline.model import FilesSource, Pipeline
+from jobs.pipeline.model import Pipeline
 from jobs.pipeline.preflight import check_state
 from jobs.pipeline.release import release_transaction
+from jobs.pipeline.source_model import FilesSource
 from jobs.pipeline.storage import delete_file
 
 

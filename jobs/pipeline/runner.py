@@ -27,11 +27,12 @@ from jobs.pipeline.isolation import isolate_corrupt_files, isolate_failing_rows
 from jobs.pipeline.lag import Lag
 from jobs.pipeline.lease import Lease, hold_lease
 from jobs.pipeline.ledger import BatchRecord
-from jobs.pipeline.model import FilesSource, Pipeline
+from jobs.pipeline.model import Pipeline
 from jobs.pipeline.offsets import OffsetRange
 from jobs.pipeline.preflight import check_replay, check_start, remember_start
 from jobs.pipeline.prepare import prepare
 from jobs.pipeline.quality.gate import has_many
+from jobs.pipeline.source_model import FilesSource
 from jobs.pipeline.sources.file_faults import SkippedFile, find_skipped, has_glob_signs, require_files
 from jobs.pipeline.sources.source import open_files, open_ranges, open_stream
 from jobs.pipeline.table_watch import watch_tables

@@ -7,8 +7,9 @@ from pyspark.sql.types import StructType
 
 from jobs.pipeline.errors import ConfError, Problem, StateMismatchError
 from jobs.pipeline.file_lock import hold_new_table
-from jobs.pipeline.model import DeltaSink, Pipeline
+from jobs.pipeline.model import Pipeline
 from jobs.pipeline.storage import list_names, remove
+from jobs.pipeline.table_model import DeltaSink
 
 _STAGED_COMMITS = "_staged_commits"
 

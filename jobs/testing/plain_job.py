@@ -12,8 +12,9 @@ from pyspark.sql import functions as F
 from jobs.pipeline.conf import Bundle, load_pipelines
 from jobs.pipeline.entrypoint import bundle_options
 from jobs.pipeline.failpoints import Point, reach
-from jobs.pipeline.model import FilesSource, Pipeline
+from jobs.pipeline.model import Pipeline
 from jobs.pipeline.session import start_session
+from jobs.pipeline.source_model import FilesSource
 from jobs.run_pipeline import bundle_spark
 
 

@@ -21,6 +21,8 @@ LAYERS = {
         *["quality.strftime", "quality.conditions", "sources.ranges", "offsets"],
     ],
     "words made of words": ["cron", "fleet"],
+    "what the language's types share": ["strict"],
+    "parts of the language": ["source_model", "table_model", "schedule_model"],
     "the language": ["model"],
     "locks": ["file_lock"],
     "tools": [
@@ -43,7 +45,7 @@ LAYERS = {
     "upkeep of a table": ["delta_upkeep"],
     "clients": ["sources.kafka_client"],
     "parts of a stage": [
-        *["variables", "conf_messages", "sources.files", "sources.kafka", "sources.file_faults"],
+        *["variables", "conf_messages", "conf_rules", "sources.files", "sources.kafka", "sources.file_faults"],
         *["quality.suite", "quality.expectations", "quality.verdict"],
     ],
     "stages": ["conf", "sources.source", "transforms", "quality.binding", "quality.gate", "quarantine", "sinks"],
@@ -89,6 +91,7 @@ LIGHT = [
     "pipeline.model",
     "pipeline.quality.suite",
     "pipeline.quality.verdict",
+    "pipeline.schedule_model",
 ]
 
 
@@ -194,7 +197,9 @@ def test_only_the_wiring_knows_more_than_one_stage():
 
 
 def test_the_conf_language_imports_nothing_of_jobs_but_the_languages_of_its_words():
-    assert own_imports("pipeline.model") == {"pipeline.cron", "pipeline.dated_path", "pipeline.durations"}
+    language = {f"pipeline.{name}" for name in ("strict", "source_model", "table_model", "schedule_model", "model")}
+    words = {f"pipeline.{name}" for name in ("cron", "dated_path", "durations")}
+    assert set().union(*(own_imports(name) for name in language)) == words | language - {"pipeline.model"}
 
 
 def test_the_library_knows_neither_entrypoints_nor_development_nor_the_users_transforms():

@@ -543,9 +543,9 @@ def test_every_problem_of_every_file_is_reported_at_once(bundle):
         ("clicks.yml", 10, "sink.path"),
         ("clicks.yml", 12, "trigger.processing_time"),
         ("orders.yml", 8, "source.options.heder"),
+        ("orders.yml", 12, "transforms[1].python"),
         ("orders.ddl", 2, ""),
         ("orders.json", 4, "expectations[0]"),
-        ("orders.yml", 12, "transforms[1].python"),
     ]
 
 

@@ -1,7 +1,8 @@
 import pytest
 
 from jobs.pipeline.conf import Bundle, load_target
-from jobs.pipeline.model import Cron, Maintenance
+from jobs.pipeline.schedule_model import Cron
+from jobs.pipeline.table_model import Maintenance
 
 ORDERS, TARGET = "conf/pipelines/orders.yml", "conf/targets/local.yml"
 

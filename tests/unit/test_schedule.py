@@ -4,7 +4,7 @@ import pytest
 
 from jobs.pipeline.cron import PRESETS, check_cron
 from jobs.pipeline.durations import as_timedelta
-from jobs.pipeline.model import After, Cron
+from jobs.pipeline.schedule_model import After, Cron
 
 ORDERS = "conf/pipelines/orders.yml"
 TRIGGER = "trigger:\n  available_now: true\n"

@@ -12,7 +12,7 @@ from pyspark.sql import SparkSession
 
 from jobs.pipeline.checkpoint import SeenFile
 from jobs.pipeline.errors import StateMismatchError, full_text, root_cause
-from jobs.pipeline.model import FilesSource
+from jobs.pipeline.source_model import FilesSource
 from jobs.pipeline.storage import exists, local_path
 
 _CORRUPT = re.compile(

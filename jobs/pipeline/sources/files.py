@@ -11,8 +11,8 @@ from pyspark.sql.types import StructType
 
 from jobs.pipeline.columns import column_list, quote, read_ddl
 from jobs.pipeline.errors import UnavailableError
-from jobs.pipeline.model import FileFormat, FilesSource
 from jobs.pipeline.record import MALFORMED, RECORD, ROW_ID
+from jobs.pipeline.source_model import FileFormat, FilesSource
 from jobs.pipeline.sources.text_values import CORRUPT, Parser, compile_csv, compile_json, first_reason, text_reason
 from jobs.pipeline.storage import matches
 

@@ -6,9 +6,9 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.pipeline.columns import read_ddl
-from jobs.pipeline.model import KafkaSource, ValueFormat
 from jobs.pipeline.offsets import OffsetRange, as_offsets
 from jobs.pipeline.record import MALFORMED, RECORD, ROW_ID
+from jobs.pipeline.source_model import KafkaSource, ValueFormat
 from jobs.pipeline.sources.kafka_client import require_broker, revealed
 from jobs.pipeline.sources.text_values import Parser, compile_json, first_reason, text_reason
 

@@ -11,9 +11,9 @@ from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
 from jobs.pipeline.errors import UnavailableError, root_cause
-from jobs.pipeline.model import KafkaSource
 from jobs.pipeline.offsets import OffsetRange, Offsets
 from jobs.pipeline.secret_text import reveal
+from jobs.pipeline.source_model import KafkaSource
 
 CONNECT_TIMEOUT_SECONDS = 5
 _STALL_SECONDS = 60

@@ -5,8 +5,9 @@ from typing import assert_never
 from pyspark.sql import DataFrame, SparkSession
 
 from jobs.pipeline.errors import ConfError, Problem
-from jobs.pipeline.model import FilesSource, KafkaSource, Pipeline
+from jobs.pipeline.model import Pipeline
 from jobs.pipeline.offsets import OffsetRange, Offsets
+from jobs.pipeline.source_model import FilesSource, KafkaSource
 from jobs.pipeline.sources import files, kafka, kafka_client
 from jobs.pipeline.sources.text_values import Parser
 

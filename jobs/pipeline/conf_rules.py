@@ -1,0 +1,133 @@
+"""What a pipeline or a target may not say though each of its keys is right: one function a rule, no Spark.
+
+Each yields faults: the path of keys in the document, and what is wrong there.
+"""
+
+import ast
+from collections.abc import Iterator
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+
+from jobs.pipeline.fleet import find_members
+from jobs.pipeline.hints import did_you_mean
+from jobs.pipeline.model import PipelineSpec, PythonTransform, TargetSpec
+from jobs.pipeline.source_model import LOSS_SWITCHES
+from jobs.pipeline.table_model import TRANSACTION_MEMORY
+from jobs.pipeline.yaml_text import KeyPath, YamlError, parse_yaml
+
+REFUSED_SPARK_OPTIONS = {
+    "spark.sql.files.ignorecorruptfiles": "it skips files that cannot be read, and their rows; remove it",
+    "spark.sql.files.ignoremissingfiles": "it skips files that vanished, and their rows; remove it",
+    "spark.databricks.delta.properties.defaults.settransactionretentionduration": TRANSACTION_MEMORY,
+}
+"""Spark options that a target may not set, in lower case, and why."""
+
+Fault = tuple[KeyPath, str]
+
+
+def spark_faults(target: TargetSpec) -> Iterator[Fault]:
+    """Options of Spark that would lose or double rows."""
+    for key in target.spark:
+        why = REFUSED_SPARK_OPTIONS.get(key.lower())
+        if why:
+            yield ("spark", key), why
+
+
+def option_faults(spec: PipelineSpec) -> Iterator[Fault]:
+    """Options that the source does not take, or that lose rows."""
+    allowed = spec.source.allowed_options
+    for key, value in spec.source.options.items():
+        path = ("source", "options", key)
+        if key in LOSS_SWITCHES and not (key == "failOnDataLoss" and value.lower() == "true"):
+            yield path, f"not allowed: {LOSS_SWITCHES[key]}"
+        elif key not in allowed:
+            yield (
+                path,
+                f"not an option of this source{did_you_mean(key, allowed)}; allowed: {', '.join(sorted(allowed))}",
+            )
+    if {"maxFilesPerTrigger", "maxBytesPerTrigger"} <= set(spec.source.options):
+        yield ("source", "options"), "maxFilesPerTrigger and maxBytesPerTrigger exclude each other"
+
+
+def function_faults(spec: PipelineSpec, root: Path) -> Iterator[Fault]:
+    """Transforms in Python that are not to be found; they are parsed, not imported."""
+    for index, transform in enumerate(spec.transforms):
+        if isinstance(transform, PythonTransform):
+            message = _missing_function_message(transform.python, root)
+            if message:
+                yield ("transforms", index, "python"), message
+
+
+def upstream_faults(spec: PipelineSpec, name: str, folder: Path) -> Iterator[Fault]:
+    """Pipelines under `after` that are not in the folder, or that come after this one."""
+    known = sorted(path.stem for path in folder.glob("*.yml"))
+    for index, upstream in enumerate(spec.upstream):
+        path = ("schedule", "after", index)
+        if upstream not in known:
+            yield path, f"no pipeline '{upstream}'{did_you_mean(upstream, known)}; there are: {', '.join(known)}"
+        elif cycle := _way_back(folder, name, upstream):
+            yield path, f"the pipeline would wait for itself: {' after '.join(cycle)}"
+
+
+def fleet_faults(spec: PipelineSpec, own_schedule: object, folder: Path) -> Iterator[Fault]:
+    """A schedule that differs from that of the fleet's first member; the first itself is right."""
+    if spec.fleet:
+        schedules = find_members(folder, spec.fleet)
+        first = next(iter(schedules))
+        if schedules[first] != own_schedule:
+            says = f"{first}.yml says {schedules[first]!r}, this one {own_schedule!r}"
+            yield ("schedule",), f"the fleet '{spec.fleet}' has one schedule: {says}"
+
+
+def missing_message(path: Path) -> str:
+    """Says that a file is not there, and which of its kind are."""
+    names = sorted(other.stem for other in path.parent.glob(f"*{path.suffix}"))
+    return f"there is no {path}{did_you_mean(path.stem, names)}; there are: {', '.join(names) or 'none'}"
+
+
+def _way_back(folder: Path, start: str, upstream: str) -> list[str]:
+    """The shortest chain of `after` from a pipeline through one upstream of it back to itself; empty if none."""
+    chains, seen = [[start, upstream]], {upstream}
+    for chain in chains:
+        if chain[-1] == start:
+            return chain
+        following = [name for name in _named_after(folder / f"{chain[-1]}.yml") if name not in seen]
+        seen.update(following)
+        chains += [[*chain, name] for name in following]
+    return []
+
+
+def _named_after(path: Path) -> list[str]:
+    """What a pipeline file says under `after`, whatever else is wrong with it: its own load reports that."""
+    try:
+        data = parse_yaml(path.read_text(encoding="utf-8")).data
+    except (OSError, UnicodeDecodeError, YamlError):
+        return []
+    schedule = data.get("schedule") if isinstance(data, dict) else None
+    names = schedule.get("after") if isinstance(schedule, dict) else None
+    return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+
+
+def _missing_function_message(name: str, root: Path) -> str | None:
+    module, _, function = name.rpartition(".")
+    own = root / "jobs" / "transforms" / f"{module}.py"
+    shipped = files("jobs.transforms").joinpath(f"{module}.py")  # in a wheel this is no file of the file system
+    path = next((path for path in (own, shipped) if path.is_file()), None)
+    if path is None:
+        return f"there is no {own}"
+    try:
+        functions = _functions_in(path)
+    except SyntaxError as error:
+        return f"{path}:{error.lineno} is not valid Python: {error.msg}"
+    except (OSError, ValueError, RecursionError) as error:
+        return f"{path} cannot be read: {error}"
+    if function in functions:
+        return None
+    hint = did_you_mean(function, functions)
+    return f"{path} has no function '{function}'{hint}; it has: {', '.join(functions) or 'none'}"
+
+
+def _functions_in(path: Traversable) -> list[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
