@@ -7,7 +7,7 @@ from deltalake import DeltaTable
 from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 
 
-def read_table(
+def read_rows(
     folder: str, columns: list[str] | None = None, filters: list[tuple[str, str, Any]] | None = None
 ) -> pa.Table:
     """Columns, by default all, of the rows that meet all filters, as pyarrow's `filters` take them.

@@ -13,7 +13,7 @@ import pyarrow as pa
 from pyspark.sql import SparkSession
 
 from jobs.pipeline.account import SourceFigures
-from jobs.pipeline.delta_reader import read_table
+from jobs.pipeline.delta_reader import read_rows
 from jobs.pipeline.errors import UnavailableError
 from jobs.pipeline.offsets import OffsetRange, as_rows
 from jobs.pipeline.quality.verdict import Verdict, pick_examples
@@ -239,7 +239,7 @@ def _read_rows(
     folder = local_path(path)
     if folder is not None:
         wanted = [("status", "in", statuses)] + ([("query_id", "=", query_id)] if query_id else [])
-        rows: list[dict[str, Any]] = read_table(folder, columns, wanted).to_pylist()
+        rows: list[dict[str, Any]] = read_rows(folder, columns, wanted).to_pylist()
         return rows
     df = require_spark(spark, path).read.format("delta").load(path).select(*columns)
     df = df.where(df["status"].isin(statuses))
@@ -258,7 +258,7 @@ def read_ledger(path: str, newest: int | None = None) -> list[dict[str, Any]]:
         raise UnavailableError(message)
     if not (Path(folder) / "_delta_log").is_dir():
         return []
-    rows = _oldest_first(read_table(folder))
+    rows = _oldest_first(read_rows(folder))
     return rows if newest is None else rows[-newest:]
 
 

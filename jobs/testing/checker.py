@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
 from jobs.pipeline.commit import Step, transaction
-from jobs.pipeline.delta_reader import read_table
+from jobs.pipeline.delta_reader import read_rows
 from jobs.pipeline.ledger import Status, read_ledger
 from jobs.testing.ids import Entry, Kind, State
 from jobs.testing.logs import Checkpoint, LoggedCommit, read_commits
@@ -113,7 +113,7 @@ _RIGHT_PLACE = {Kind.GOOD: (1, 0), Kind.BAD: (0, 1), Kind.POISON: (0, 1), Kind.D
 def read_target_ids(tables: Tables) -> tuple[Counter[str], dict[str, int]]:
     """How often each id stands in the target, and the checksum beside it (empty if it keeps none)."""
     columns = [column for column in (tables.id_column, tables.checksum_column) if column]
-    rows = read_table(str(tables.target), columns)
+    rows = read_rows(str(tables.target), columns)
     names = rows[tables.id_column].to_pylist()
     checksums = rows[tables.checksum_column].to_pylist() if tables.checksum_column else []
     return Counter(names), dict(zip(names, checksums, strict=False))
@@ -121,7 +121,7 @@ def read_target_ids(tables: Tables) -> tuple[Counter[str], dict[str, int]]:
 
 def read_quarantine_ids(tables: Tables) -> list[str]:
     """Ids in the raw records set apart; a record that shows none is named by its bytes."""
-    raw = read_table(str(tables.quarantine), ["raw"])["raw"]
+    raw = read_rows(str(tables.quarantine), ["raw"])["raw"]
     found = pc.extract_regex(raw, tables.raw_id).to_pylist()
     return [one["id"].decode() if one else repr(record.as_py()) for one, record in zip(found, raw, strict=True)]
 
