@@ -114,8 +114,9 @@ mutants: setup ## Break commit, lease and manifest in every small way; the unit 
 	ESCLUSA_SCHEDULES=200 $(BIN)/mutmut run --max-children 2 >mutants.log 2>&1 || { tail -50 mutants.log; exit 1; }
 	$(BIN)/python tests/score_mutants.py
 
-bench: setup ## Measure the gate against plain Spark and Great Expectations
+bench: setup setup-airflow ## Measure the gate against plain Spark and Great Expectations, and what Airflow parses
 	@$(BIN)/esclusa setup --kafka
+	$(BIN)/python benchmarks/parse.py
 	$(BIN)/python benchmarks/gate.py
 
 bench-fleet: setup ## Measure 20 small pipelines in one Spark application against 20
