@@ -11,7 +11,6 @@ import pytest
 from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
-import __main__
 from jobs.dev.broker import running_broker
 from jobs.dev.produce import create_topic
 from jobs.pipeline.conf import Bundle, load_pipeline
@@ -27,10 +26,6 @@ SMALL = {
     "spark.databricks.delta.snapshotPartitions": "1",
     "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
 }
-
-
-if not hasattr(__main__, "__file__"):  # PySpark takes a worker of pytest-xdist for a doctest of Connect, and ends it
-    __main__.__file__ = __file__
 
 
 @pytest.fixture(scope="session")
