@@ -18,6 +18,7 @@ from jobs.pipeline.conf_rules import (
     fleet_faults,
     function_faults,
     missing_message,
+    names_in,
     option_faults,
     spark_faults,
     upstream_faults,
@@ -66,7 +67,7 @@ def pipeline_names(bundle: Bundle) -> list[str]:
     if not folder.is_dir():
         message = "no such directory; point --conf at a directory with pipelines/"
         raise ConfError([Problem(str(folder), None, "", message)])
-    return sorted(path.stem for path in folder.glob("*.yml"))
+    return names_in(folder, ".yml")
 
 
 def load_pipelines(bundle: Bundle, names: list[str] | None = None, interval: Interval | None = None) -> list[Pipeline]:
@@ -113,7 +114,8 @@ def load_fleet(bundle: Bundle, fleet: str, names: Iterable[str] = ()) -> tuple[l
     ConfError if there is no such fleet, or it has no such pipeline.
     """
     folder = bundle.conf / "pipelines"
-    members = [name for name in pipeline_names(bundle) if name in find_members(folder, fleet)]
+    named = find_members(folder, fleet)
+    members = [name for name in pipeline_names(bundle) if name in named]
     if not members:
         fleets = find_fleets(folder)
         message = (

@@ -42,10 +42,8 @@ def option_faults(spec: PipelineSpec) -> Iterator[Fault]:
         if key in LOSS_SWITCHES and not (key == "failOnDataLoss" and value.lower() == "true"):
             yield path, f"not allowed: {LOSS_SWITCHES[key]}"
         elif key not in allowed:
-            yield (
-                path,
-                f"not an option of this source{did_you_mean(key, allowed)}; allowed: {', '.join(sorted(allowed))}",
-            )
+            message = f"not an option of this source{did_you_mean(key, allowed)}; allowed: {', '.join(sorted(allowed))}"
+            yield path, message
     if {"maxFilesPerTrigger", "maxBytesPerTrigger"} <= set(spec.source.options):
         yield ("source", "options"), "maxFilesPerTrigger and maxBytesPerTrigger exclude each other"
 
@@ -61,7 +59,7 @@ def function_faults(spec: PipelineSpec, root: Path) -> Iterator[Fault]:
 
 def upstream_faults(spec: PipelineSpec, name: str, folder: Path) -> Iterator[Fault]:
     """Pipelines under `after` that are not in the folder, or that come after this one."""
-    known = sorted(path.stem for path in folder.glob("*.yml"))
+    known = names_in(folder, ".yml") if spec.upstream else []
     for index, upstream in enumerate(spec.upstream):
         path = ("schedule", "after", index)
         if upstream not in known:
@@ -80,9 +78,14 @@ def fleet_faults(spec: PipelineSpec, own_schedule: object, folder: Path) -> Iter
             yield ("schedule",), f"the fleet '{spec.fleet}' has one schedule: {says}"
 
 
+def names_in(folder: Path, suffix: str) -> list[str]:
+    """What the folder's files with this ending are named, sorted; none if there is no such folder."""
+    return sorted(path.stem for path in folder.glob(f"*{suffix}"))
+
+
 def missing_message(path: Path) -> str:
     """Says that a file is not there, and which of its kind are."""
-    names = sorted(other.stem for other in path.parent.glob(f"*{path.suffix}"))
+    names = names_in(path.parent, path.suffix)
     return f"there is no {path}{did_you_mean(path.stem, names)}; there are: {', '.join(names) or 'none'}"
 
 
