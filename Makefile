@@ -99,7 +99,7 @@ test-slow: chromium strace setup setup-airflow ## Tests that take their time: br
 	$(BIN)/python -m pytest tests/spark tests/e2e -m slow
 	$(BIN)/python -m pytest tests/airflow -m slow
 
-torture: strace setup ## Kill a pipeline at every point of a batch; SEED=1 KILLS=330 MINUTES=60
+torture: strace setup ## Kill a pipeline at every point of a batch; SEED=1 KILLS=360 MINUTES=60
 	@$(BIN)/esclusa setup --kafka
 	$(BIN)/python -m jobs.testing.torture $(if $(SEED),--seed $(SEED)) $(if $(KILLS),--kills $(KILLS)) $(if $(MINUTES),--minutes $(MINUTES))
 

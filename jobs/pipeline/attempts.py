@@ -11,6 +11,7 @@ from jobs.pipeline.delta import last_transaction
 from jobs.pipeline.errors import TransformChangedError
 from jobs.pipeline.ledger import read_ledger_anywhere
 from jobs.pipeline.manifest import Manifest, read_manifest, write_manifest
+from jobs.pipeline.model import Pipeline
 from jobs.pipeline.prepare import prepare
 from jobs.pipeline.quality.gate import drop_all
 from jobs.pipeline.release import Decision, apply_release, find_release, release_transaction
@@ -54,7 +55,8 @@ def _resume(prepared: PreparedPipeline, unparsed: DataFrame, batch_id: int) -> t
         return prepared, steps_done(spark, prepared, batch_id)
     pinned = prepared
     if manifest.pipeline != prepared.stages.pipeline:
-        own = prepare(spark, unparsed, manifest.pipeline, prepared.lease)
+        pipeline = _over_todays_table(manifest.pipeline, prepared.stages.pipeline)
+        own = prepare(spark, unparsed, pipeline, prepared.lease)
         pinned = replace(own, query_id=prepared.query_id)
     done = steps_done(spark, pinned, batch_id)
     if done and pinned.fingerprint != manifest.fingerprint:
@@ -64,6 +66,14 @@ def _resume(prepared: PreparedPipeline, unparsed: DataFrame, batch_id: int) -> t
         )
         raise TransformChangedError(message)
     return _at(pinned, manifest.batch_time), done
+
+
+def _over_todays_table(pinned: Pipeline, today: Pipeline) -> Pipeline:
+    """The pinned pipeline; where today's merges schemas, the table may have columns by now that it does not give."""
+    if not today.spec.sink.merge_schema:
+        return pinned
+    sink = pinned.spec.sink.model_copy(update={"merge_schema": True})
+    return pinned.model_copy(update={"spec": pinned.spec.model_copy(update={"sink": sink})})
 
 
 def _at(prepared: PreparedPipeline, batch_time: datetime) -> PreparedPipeline:

@@ -37,6 +37,7 @@ from jobs.pipeline.quality.verdict import Verdict
 from jobs.pipeline.quarantine import gathered_rows, scanned_rows
 from jobs.pipeline.record import MALFORMED
 from jobs.pipeline.release import Release
+from jobs.pipeline.sinks import stage_rows
 from jobs.pipeline.stages import Stages
 from jobs.pipeline.transforms import apply_transforms
 
@@ -136,7 +137,7 @@ class SparkBatch:
         frames = build_frames(self._parse(), stages)
         good = passed(frames.annotated, stages.target.names)
         with self._timed("write"):
-            self._staged = stage_append(good, stages.pipeline.spec.sink.path, self._transaction(Step.TARGET))
+            self._staged = stage_rows(good, stages.pipeline.spec.sink, self._transaction(Step.TARGET))
             verdict = stages.gate.judge(frames.source.get, frames.gated.get)
         if self.is_first:
             self._refuse_if_committed_meanwhile()

@@ -85,8 +85,10 @@ class StagedAppend:
             delete_file(self._spark, f"{self.path}/{unquote(name)}")
 
 
-def stage_append(df: DataFrame, path: str, transaction: TransactionId) -> StagedAppend:
+def stage_append(df: DataFrame, path: str, transaction: TransactionId, *, merges_schema: bool = False) -> StagedAppend:
     """Write the rows as data files of the table, with one Spark job; the commit is the caller's.
+
+    With `merges_schema` columns that the table lacks join it by that same commit, as Delta's `mergeSchema` does.
 
     Delta's own command does the writing, with its checks of schema, constraints and invariants. Its public door
     (`txnAppId` and `txnVersion` on a writer) commits in the same breath, before anyone can look at what the scan
@@ -96,22 +98,22 @@ def stage_append(df: DataFrame, path: str, transaction: TransactionId) -> Staged
     log = delta_log(spark, path)
     running = log.startTransaction()
     getattr(running.readTxn(), "$plus$eq")(transaction.app_id)
-    written = _append_command(df, log, transaction).writeAndReturnCommitData(
-        running, _session(spark), _none(spark), False
-    )
+    options = {"txnAppId": transaction.app_id, "txnVersion": str(transaction.version)}
+    if merges_schema:
+        options["mergeSchema"] = "true"
+    written = _append_command(df, log, options).writeAndReturnCommitData(running, _session(spark), _none(spark), False)
     rows = _rows_of(map(json.loads, _texts(written)))
     return StagedAppend(path, rows, spark, running, written, _append_operation(spark), begun_at)
 
 
-def _append_command(df: DataFrame, log: Any, transaction: TransactionId) -> Any:
-    """Delta's command behind an append; with these options it adds the transaction's id to the commit."""
+def _append_command(df: DataFrame, log: Any, options: dict[str, str]) -> Any:
+    """Delta's command behind an append, with the options of Delta's writer; `txn…` put its id into the commit."""
     jvm, none = _jvm(df.sparkSession), _none(df.sparkSession)
     delta, to_scala = jvm.org.apache.spark.sql.delta, jvm.PythonUtils
-    identity = to_scala.toScalaMap({"txnAppId": transaction.app_id, "txnVersion": str(transaction.version)})
-    options = delta.DeltaOptions(identity, _session(df.sparkSession).sessionState().conf())
+    parsed = delta.DeltaOptions(to_scala.toScalaMap(options), _session(df.sparkSession).sessionState().conf())
     mode, nothing, frame = jvm.org.apache.spark.sql.SaveMode.Append, to_scala.toSeq([]), df._jdf  # noqa: SLF001
     empty = to_scala.toScalaMap({})
-    return delta.commands.WriteIntoDelta(log, mode, options, nothing, empty, frame, none, none, False)
+    return delta.commands.WriteIntoDelta(log, mode, parsed, nothing, empty, frame, none, none, False)
 
 
 def _append_operation(spark: SparkSession) -> Any:

@@ -40,7 +40,7 @@ from jobs.pipeline.replay_marks import (
     record_replay,
     replay_transaction,
 )
-from jobs.pipeline.sinks import ensure_target
+from jobs.pipeline.sinks import ensure_target, stage_rows
 from jobs.pipeline.sources.source import rebuild_unparsed
 from jobs.pipeline.sql_guard import UnsafeSqlError, check_predicate
 from jobs.pipeline.stages import Stages, compile_stages, fingerprint
@@ -237,7 +237,7 @@ def _commit(stages: Stages, judged: _Judged, lease: Lease, newest: int, rows_wri
     pipeline, spark = stages.pipeline, judged.marks.sparkSession
     replay_id = max(newest, last_replay(spark, pipeline, ReplayStep.MARKS)) + 1
     of_target = replay_transaction(pipeline, ReplayStep.TARGET, replay_id)
-    staged = stage_append(_rows_written(stages, judged), pipeline.spec.sink.path, of_target)
+    staged = stage_rows(_rows_written(stages, judged), pipeline.spec.sink, of_target)
     if staged.rows not in {None, rows_written}:
         message = f"replay {replay_id} does not add up: {staged.rows} rows staged, {rows_written} expected"
         raise ReconciliationError(message)

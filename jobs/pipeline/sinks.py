@@ -1,10 +1,13 @@
-"""The target: a Delta table, created as declared and compared with what the pipeline produces."""
+"""The target: a Delta table, created as declared, compared with what the pipeline produces, and appended to."""
+
+from collections.abc import Iterator
 
 from delta.tables import DeltaTable
 from pyspark.errors import AnalysisException
-from pyspark.sql import SparkSession
-from pyspark.sql.types import StructType
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.types import ArrayType, DataType, MapType, StructType
 
+from jobs.pipeline.delta import StagedAppend, TransactionId, stage_append
 from jobs.pipeline.errors import ConfError, Problem, StateMismatchError
 from jobs.pipeline.file_lock import hold_new_table
 from jobs.pipeline.model import Pipeline
@@ -17,8 +20,8 @@ _STAGED_COMMITS = "_staged_commits"
 def ensure_target(spark: SparkSession, pipeline: Pipeline, schema: StructType) -> None:
     """Create the table if there is none; idempotent. Compares columns, types and layout otherwise.
 
-    Raises StateMismatchError if the table's columns are not the pipeline's, ConfError for a layout column that the
-    pipeline does not produce.
+    Raises StateMismatchError if the table's columns are not the pipeline's and `merge_schema` does not bring them
+    together, ConfError for a layout column that the pipeline does not produce.
     """
     sink = pipeline.spec.sink
     _check_layout(pipeline, schema)
@@ -71,20 +74,50 @@ def _clear_unfinished_log(spark: SparkSession, path: str) -> None:
         remove(spark, log)
 
 
+def stage_rows(df: DataFrame, sink: DeltaSink, transaction: TransactionId) -> StagedAppend:
+    """Write rows as files of the target, with one Spark job; if it merges schemas, their commit brings new columns."""
+    return stage_append(df, sink.path, transaction, merges_schema=sink.merge_schema)
+
+
 def _compare(pipeline: Pipeline, produced: StructType, existing: StructType) -> None:
-    differences = []
-    types = {field.name: field.dataType.simpleString() for field in existing.fields}
-    for field in produced.fields:
-        have = types.pop(field.name, None)
-        want = field.dataType.simpleString()
-        if have is None:
-            differences.append(f"the table lacks {field.name} {want}")
-        elif have != want:
-            differences.append(f"{field.name} is {have} in the table, {want} in the pipeline")
-    differences += [f"the pipeline does not produce {name} {type_}" for name, type_ in types.items()]
+    sink = pipeline.spec.sink
+    differences = list(_differences("", produced, existing, merges=sink.merge_schema))
     if differences:
+        way = "" if sink.merge_schema else ", or let new columns join it (sink.merge_schema: true)"
         message = (
-            f"the table {pipeline.spec.sink.path} does not fit the pipeline: {'; '.join(differences)}. "
-            "Change the transforms, or alter the table (ALTER TABLE … ADD COLUMN), then run again"
+            f"the table {sink.path} does not fit the pipeline: {'; '.join(differences)}. "
+            f"Change the transforms, or alter the table (ALTER TABLE …){way}; then run again"
         )
         raise StateMismatchError(message)
+
+
+def _differences(name: str, produced: DataType, existing: DataType, *, merges: bool) -> Iterator[str]:
+    """What an append could not write; with `merges`, what Delta's `mergeSchema` could not reconcile either."""
+    match produced, existing:
+        case StructType(), StructType() if merges or not name:
+            yield from _differences_of_fields(name, produced, existing, merges=merges)
+        case ArrayType(), ArrayType() if merges:
+            yield from _differences(f"{name}.element", produced.elementType, existing.elementType, merges=merges)
+        case MapType(), MapType() if merges:
+            yield from _differences(f"{name}.key", produced.keyType, existing.keyType, merges=False)
+            yield from _differences(f"{name}.value", produced.valueType, existing.valueType, merges=merges)
+        case _ if produced.simpleString() != existing.simpleString():
+            yield f"{name} is {existing.simpleString()} in the table, {produced.simpleString()} in the pipeline"
+
+
+def _differences_of_fields(name: str, produced: StructType, existing: StructType, *, merges: bool) -> Iterator[str]:
+    prefix = f"{name}." if name else ""
+    types = {field.name: field.dataType for field in existing.fields}
+    spellings = {known.lower(): known for known in types}
+    for field in produced.fields:
+        have, spelling = types.pop(field.name, None), spellings.get(field.name.lower())
+        if have is not None:
+            yield from _differences(prefix + field.name, field.dataType, have, merges=merges)
+        elif merges and spelling:
+            yield f"{prefix}{spelling} is spelled {field.name} in the pipeline"
+        elif not merges:
+            yield f"the table lacks {prefix}{field.name} {field.dataType.simpleString()}"
+    if not merges:
+        yield from (
+            f"the pipeline does not produce {prefix}{one} {type_.simpleString()}" for one, type_ in types.items()
+        )

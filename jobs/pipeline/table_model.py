@@ -20,6 +20,8 @@ class DeltaSink(Strict):
     mode: Literal["append"] = "append"
     partition_by: list[ColumnName] = []
     cluster_by: list[ColumnName] = []
+    merge_schema: bool = False
+    """Whether columns that the transforms newly give join the table, and those they no longer give become NULL."""
     table_properties: dict[str, Option] = {}
     quarantine_path: str | None = None
     """Where rows set apart go; by default the target's path with `_quarantine` behind it."""

@@ -12,8 +12,10 @@ from jobs.testing.checker import Tables
 NAME = "ids"
 BATCHES_A_CHECKPOINT = 5
 """Commits between two checkpoints of the target's log: few, so that kills meet them."""
+_PIPELINE = f"conf/pipelines/{NAME}.yml"
 _SCHEMA = "id STRING, sequence BIGINT, kind STRING, payload STRING"
 _TRANSFORM = "SELECT id, sequence, crc32(encode(payload, 'utf-8')) AS checksum, kind FROM input"
+_WIDENING = "SELECT *, sequence AS extra_{number} FROM input"
 _SPARK = {
     "spark.master": "local[2]",
     "spark.driver.memory": "1g",
@@ -53,6 +55,14 @@ class Bed:
         """Runs the pipeline."""
         return [sys.executable, "-m", "jobs.run_pipeline", NAME, "--conf", str(self.folder / "conf")]
 
+    def widen(self) -> None:
+        """Give the target one more column, with the next run's first new batch."""
+        file = self.folder / _PIPELINE
+        pipeline = json.loads(file.read_text(encoding="utf-8"))
+        transforms = pipeline["transforms"]
+        transforms.append({"sql": _WIDENING.format(number=len(transforms))})
+        file.write_text(json.dumps(pipeline), encoding="utf-8")
+
     @property
     def plain_command(self) -> list[str]:
         """Runs the baseline over the same input, into the same places."""
@@ -69,6 +79,7 @@ def make_bed(folder: Path, source: dict[str, Any], trigger: Trigger) -> Bed:
         "sink": {
             "type": "delta",
             "path": "${lake}/" + NAME,
+            "merge_schema": True,
             "table_properties": {"delta.checkpointInterval": str(BATCHES_A_CHECKPOINT)},
         },
         "trigger": {"available_now": True} if trigger is Trigger.AVAILABLE_NOW else {"processing_time": "0 seconds"},
@@ -76,13 +87,13 @@ def make_bed(folder: Path, source: dict[str, Any], trigger: Trigger) -> Bed:
     variables = {"landing": str(bed.landing), "lake": str(bed.tables.target.parent)}
     target = {"variables": variables, "state": str(bed.tables.checkpoint.parents[1]), "spark": _SPARK}
     texts = {
-        f"pipelines/{NAME}.yml": json.dumps(pipeline),
-        f"schemas/{NAME}.ddl": _SCHEMA,
-        f"suites/{NAME}.json": json.dumps(_suite()),
-        "targets/local.yml": json.dumps(target),
+        _PIPELINE: json.dumps(pipeline),
+        f"conf/schemas/{NAME}.ddl": _SCHEMA,
+        f"conf/suites/{NAME}.json": json.dumps(_suite()),
+        "conf/targets/local.yml": json.dumps(target),
     }
     for name, text in texts.items():
-        file = folder / "conf" / name
+        file = folder / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
     return bed

@@ -144,10 +144,35 @@ def check_files(table: Path) -> Iterator[Violation]:
     """I7: every file that the table refers to is there and holds as many rows as the log says."""
     actions = DeltaTable(str(table)).get_add_actions(flatten=True)
     for path, rows in zip(actions["path"].to_pylist(), actions["num_records"].to_pylist(), strict=True):
-        file = table / unquote(urlparse(path).path)
+        file = _file(table, path)
         held = pq.read_metadata(file).num_rows if file.is_file() else None
         if held != rows:
             yield Violation("I7", f"{table.name}: {path} holds {held} rows, the log says {rows}")
+
+
+def check_schema(table: Path, changes: int) -> Iterator[Violation]:
+    """I2: the columns have changed so often, each time by the commit of a batch, and files have those of their time.
+
+    For a table that nobody else alters.
+    """
+    created, *later = read_commits(table)
+    columns, changed = created.columns or (), 0
+    for commit in later:
+        changed += commit.columns is not None
+        columns = commit.columns or columns
+        if commit.columns is not None and not (commit.transactions and commit.files):
+            yield Violation("I2", f"{table.name}: version {commit.version} changes the columns and brings no batch")
+        for path in commit.files:
+            held = pq.read_schema(_file(table, path)).names
+            if held != list(columns):
+                yield Violation("I2", f"{table.name}: {path} has columns {held}, the table {list(columns)}")
+    if changed != changes:
+        yield Violation("I2", f"{table.name}: its columns changed {changed} times, {changes} expected")
+
+
+def _file(table: Path, path: str) -> Path:
+    """What the log's own name of a file stands for."""
+    return table / unquote(urlparse(path).path)
 
 
 def check_batches(tables: Tables, rows: list[dict[str, Any]]) -> Iterator[Violation]:

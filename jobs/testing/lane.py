@@ -1,12 +1,12 @@
 """One pipeline under a series of kills: fed, killed, restarted, at last drained, and audited."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
 
-from jobs.testing.checker import Conservation, Tables, Violation, audit
+from jobs.testing.checker import Conservation, Tables, Violation, audit, check_schema
 from jobs.testing.ids import read_ids
 from jobs.testing.logs import Checkpoint
 from jobs.testing.matrix import Case
@@ -52,6 +52,8 @@ class Lane:
     places: int
     """What one batch takes as the checkpoint counts it: one file, or as many records as rows."""
     ends_by_itself: bool
+    change_schema: Callable[[], None] | None = None
+    """Edits the pipeline so that it gives one more column; for cases that ask for it."""
     strikes: list[Strike] = field(default_factory=list)
     violations: list[Violation] = field(default_factory=list)
     conservation: Conservation = field(default_factory=Conservation)
@@ -75,6 +77,8 @@ class Lane:
         return Checkpoint(self.tables.checkpoint).count_finished() >= self.producer.placed
 
     def _meet(self, case: Case) -> None:
+        if case.changes_schema:
+            self._change_schema()
         self._feed(case.batches)
         outcome = self._run_once(case)
         if outcome is None:
@@ -87,6 +91,12 @@ class Lane:
             self._report(f"{case.name}: the run ended with {outcome.exit_code} before the kill")
         if outcome.was_killed and outcome.exit_code == 0 and case.is_scripted:
             self._report(f"{case.name}: the run was killed and ended with 0")
+
+    def _change_schema(self) -> None:
+        assert self.change_schema is not None  # noqa: S101 - who brings such cases brings it too
+        self._feed(1)
+        self._drain()
+        self.change_schema()
 
     def _feed(self, batches: int) -> None:
         finished = Checkpoint(self.tables.checkpoint).count_finished()
@@ -117,6 +127,9 @@ class Lane:
         ids = read_ids(self.ids)
         self.conservation, found = audit(self.tables, ids)
         self.violations += found
+        changes = sum(strike.case.changes_schema for strike in self.strikes)
+        if changes:
+            self.violations += check_schema(self.tables.target, changes)
         checkpoint = Checkpoint(self.tables.checkpoint)
         for kind in ("lost", "doubled", "misplaced"):
             for name in getattr(self.conservation, kind):

@@ -22,6 +22,10 @@ class LoggedCommit:
     transactions: dict[str, int]
     rows: int
     """By the statistics of the files it added."""
+    files: tuple[str, ...] = ()
+    """That it added, as the log names them."""
+    columns: tuple[str, ...] | None = None
+    """Of the table, if it set them."""
 
 
 def read_commits(table: Path) -> list[LoggedCommit]:
@@ -35,7 +39,10 @@ def _read_commit(file: Path) -> LoggedCommit:
     actions = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line]
     transactions = {action["txn"]["appId"]: action["txn"]["version"] for action in actions if "txn" in action}
     rows = sum(json.loads(action["add"]["stats"])["numRecords"] for action in actions if "add" in action)
-    return LoggedCommit(int(file.stem), transactions, rows)
+    files = tuple(action["add"]["path"] for action in actions if "add" in action)
+    schemas = [json.loads(action["metaData"]["schemaString"]) for action in actions if "metaData" in action]
+    columns = tuple(field["name"] for field in schemas[0]["fields"]) if schemas else None
+    return LoggedCommit(int(file.stem), transactions, rows, files, columns)
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,8 @@ class Case:
     batches: int = 4
     is_scripted: bool = True
     """Whether its moment must come; a random time may fall behind the run's end."""
+    changes_schema: bool = False
+    """Whether the run begins with nothing left to do, and by a batch that gives the target one more column."""
 
 
 def steady_cases(tables: Tables, *, over_files: bool, random: Random) -> list[list[Case]]:
@@ -47,9 +49,8 @@ def steady_cases(tables: Tables, *, over_files: bool, random: Random) -> list[li
 
 def creation_cases(tables: Tables) -> list[Case]:
     """K14: the kills that only a first start can meet, with every set of victims."""
-    log = AtFile(tables.target / "_delta_log", r"\.\d{20}\.json\..*", is_fleeting=True)
     moments: list[AtPoint | AtFile] = [
-        log,
+        _committing(tables),
         AtPoint(Point.TARGET_CREATED),
         AtPoint(Point.TABLE_CREATED, 1),
         AtPoint(Point.TABLE_CREATED, 2),
@@ -57,11 +58,29 @@ def creation_cases(tables: Tables) -> list[Case]:
     return [Case("K14 tables being created", Kill(moment, one), 2) for moment in moments for one in Victims]
 
 
+def schema_cases(tables: Tables, random: Random) -> list[Case]:
+    """K15: kills around the commit that changes the target's columns, with every set of victims, in random order."""
+    moments: list[AtPoint | AtFile] = [
+        AtFile(tables.target, r"part-.*\.parquet"),
+        AtPoint(Point.QUARANTINE_AFTER),
+        _committing(tables),
+        AtPoint(Point.TARGET_AFTER),
+        AtPoint(Point.BATCH_LEFT),
+    ]
+    kills = [Kill(moment, one) for moment in moments for one in Victims]
+    random.shuffle(kills)
+    return [Case("K15 schema being changed", kill, 2, changes_schema=True) for kill in kills]
+
+
 def random_cases(random: Random) -> Iterator[Case]:
     """Kills at random times, without end."""
     while True:
         moment = AtTime(random.uniform(1, _LONGEST_RANDOM_SECONDS))
         yield Case("any time", Kill(moment, random.choice(list(Victims))), is_scripted=False)
+
+
+def _committing(tables: Tables, nth: int = 1) -> AtFile:
+    return AtFile(tables.target / "_delta_log", r"\.\d{20}\.json\..*", nth, is_fleeting=True)
 
 
 _IN_RECOVERY = {
@@ -92,7 +111,7 @@ def _points(tables: Tables, *, over_files: bool) -> Iterator[Case]:
         "K3 batch pinned": AtPoint(Point.BATCH_PINNED, 2),
         "K4 part file begun": AtFile(tables.target, r"part-.*\.parquet", 2),
         "K5 part file written": AtFile(tables.target, r"part-.*\.parquet", 2, least_bytes=1),
-        "K6 target being committed": AtFile(log, r"\.\d{20}\.json\..*\.tmp", 2, is_fleeting=True),
+        "K6 target being committed": _committing(tables, 2),
         "K7 quarantine written": AtPoint(Point.QUARANTINE_AFTER, 2),
         "K8 quarantine being written": AtFile(tables.quarantine, r"part-.*\.parquet", 2, is_fleeting=True),
         "K9 target written": AtPoint(Point.TARGET_AFTER, 2),

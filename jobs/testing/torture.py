@@ -29,7 +29,7 @@ _FOLDER = click.Path(path_type=Path)
 
 @click.command()
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the order, the times, the victims, the data.")
-@click.option("--kills", type=int, default=330, show_default=True, help="How many runs to kill.")
+@click.option("--kills", type=int, default=360, show_default=True, help="How many runs to kill.")
 @click.option("--rows", type=int, default=3000, show_default=True, help="Events that one batch takes.")
 @click.option("--lanes", type=int, default=2, show_default=True, help="Pipelines that are killed at the same time.")
 @click.option("--minutes", type=float, default=inf, help="Begin no further kill after so long; by default all.")

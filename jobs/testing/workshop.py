@@ -13,7 +13,7 @@ from jobs.testing.bed import Bed, Trigger, file_source, kafka_source, make_bed
 from jobs.testing.checker import Conservation, check_conservation
 from jobs.testing.ids import IdLedger, read_ids
 from jobs.testing.lane import Lane
-from jobs.testing.matrix import Case, creation_cases, random_cases, steady_cases
+from jobs.testing.matrix import Case, creation_cases, random_cases, schema_cases, steady_cases
 from jobs.testing.nemesis import AtPoint, Kill, Nemesis, Victims
 from jobs.testing.producers import FileProducer, KafkaProducer, Producer
 
@@ -51,7 +51,8 @@ class Workshop:
         watched = [table for table in (tables.target, tables.ledger) if table]
         nemesis = Nemesis(bed.command, _log(bed), watched)
         ends_by_itself = trigger is Trigger.AVAILABLE_NOW
-        return Lane(bed.folder.name, tables, producer, _ids(bed), nemesis, self.rows, places, ends_by_itself)
+        ids, name = _ids(bed), bed.folder.name
+        return Lane(name, tables, producer, ids, nemesis, self.rows, places, ends_by_itself, bed.widen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +74,10 @@ def plan(workshop: Workshop, servers: str, kills: int) -> list[Plan]:
     """The matrix, or an even part of it, and kills at random times beyond it; lanes of all kinds in turn."""
     kinds = [_Kind(workshop, trigger, servers if over_kafka else None) for trigger in Trigger for over_kafka in (0, 1)]
     first_starts = _first_starts(workshop)
-    share = min(1.0, kills / (sum(kind.scripted for kind in kinds) + len(first_starts)))
-    scripted = sum(round(kind.scripted * share) for kind in kinds) + round(len(first_starts) * share)
+    of_schema = [kind.changing_schema("") for kind in kinds]
+    decks = [kind.scripted for kind in kinds] + [len(first_starts)] + [len(cases) for cases in of_schema]
+    share = min(1.0, kills / sum(decks))
+    scripted = sum(round(deck * share) for deck in decks)
     beyond = max(0, kills - scripted) // len(kinds)
     dealt = [kind.plans(share, beyond) for kind in kinds] + [first_starts[: round(len(first_starts) * share)]]
     return [one for turn in itertools.zip_longest(*dealt) for one in turn if one is not None]
@@ -103,8 +106,9 @@ class _Kind:
         steady = [
             self._plan(str(number), partial(self._hand, count, slice(number, None, lanes))) for number in range(lanes)
         ]
+        of_schema = [self._plan("schema", partial(self._of_schema, share))] if self.changing_schema("") else []
         at_random = [self._plan("any-time", partial(self._at_random, beyond))] if beyond else []
-        return steady + at_random
+        return steady + of_schema + at_random
 
     def _plan(self, suffix: str, choose: Callable[[Lane], list[Case]]) -> Plan:
         name = f"{self.name}-{suffix}"
@@ -122,6 +126,16 @@ class _Kind:
     def _groups(self, bed: Bed) -> list[list[Case]]:
         random = self.workshop.random(f"deck {self.name}")
         return steady_cases(bed.tables, over_files=not self.servers, random=random)
+
+    def changing_schema(self, lane: str) -> list[Case]:
+        """K15, for a lane of its own: over files with the one trigger, over Kafka with the other."""
+        if bool(self.servers) != (self.trigger is Trigger.CONTINUOUS):
+            return []
+        return schema_cases(Bed(self.workshop.folder / lane).tables, self.workshop.random(f"schema {self.name}"))
+
+    def _of_schema(self, share: float, lane: Lane) -> list[Case]:
+        cases = self.changing_schema(lane.name)
+        return cases[: round(len(cases) * share)]
 
     def _at_random(self, count: int, _: Lane) -> list[Case]:
         return list(itertools.islice(random_cases(self.workshop.random(f"times {self.name}")), count))

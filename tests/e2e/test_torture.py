@@ -7,7 +7,8 @@ import pytest
 
 from jobs.pipeline.failpoints import Point
 from jobs.testing.bed import Trigger
-from jobs.testing.matrix import Case, steady_cases
+from jobs.testing.logs import read_commits
+from jobs.testing.matrix import Case, schema_cases, steady_cases
 from jobs.testing.nemesis import AtPoint, AtTime, Kill, Victims
 from jobs.testing.workshop import Workshop, has_faults, run_baseline
 
@@ -44,6 +45,19 @@ def test_files_killed_inside_spark_and_delta_lose_and_double_nothing(workshop, r
     lane.run([*one_of_each(lane, points[:-1]), Case("K19", Kill(AtTime(8, 0.2), Victims.BOTH))])
     assert lane.violations == []
     assert {strike.case.name.split()[0] for strike in lane.strikes if strike.was_killed} == set(points)
+
+
+@pytest.mark.slow
+@pytest.mark.fault("K15")
+def test_files_killed_around_a_commit_that_changes_the_schema_lose_and_double_nothing(workshop):
+    """The lane itself reports columns that come without rows, or rows without the columns of their time."""
+    lane = workshop.over_files("schema", Trigger.AVAILABLE_NOW)
+    around = [case for case in schema_cases(lane.tables, Random(1)) if case.kill.victims is Victims.BOTH]
+    lane.run(around)
+    assert lane.violations == []
+    assert [strike.was_killed for strike in lane.strikes] == [True] * len(around)
+    columns = [commit.columns for commit in read_commits(lane.tables.target) if commit.columns]
+    assert columns[-1][-len(around) :] == tuple(f"extra_{number + 1}" for number in range(len(around)))
 
 
 def one_of_each(lane, points):

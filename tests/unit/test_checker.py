@@ -2,16 +2,20 @@ import json
 import shutil
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from deltalake import CommitProperties, Transaction, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Field, Transaction, write_deltalake
+from deltalake.schema import PrimitiveType
 
 from jobs.pipeline import ledger, quarantine
-from jobs.testing.checker import Tables, audit, check_conservation
+from jobs.testing.checker import Tables, audit, check_conservation, check_schema
 from jobs.testing.ids import Entry, Kind, State
 from jobs.testing.logs import Checkpoint
 from jobs.testing.reader import Reader
 
 QUERY = "q"
+WIDE = pa.table({"id": ["s-5"], "checksum": [1], "extra": [2]})
+THIRD = CommitProperties(app_transactions=[Transaction(f"{QUERY}:target", 2)])
 IDS = {
     "s-0": Entry(Kind.GOOD, 10, State.ACKED, "a.json"),
     "s-1": Entry(Kind.BAD, 11, State.ACKED, "a.json"),
@@ -115,6 +119,34 @@ def test_i2_a_batch_is_whole(state):
     state.batch(2, {"s-5": 1}, [], 0)
     state.write_ledger(3, 1, 0, 0)
     assert "I2" in state.broken()
+
+
+@pytest.fixture
+def widened(state):
+    """A third batch that brings a column."""
+    write_deltalake(str(state.tables.target), WIDE, mode="append", schema_mode="merge", commit_properties=THIRD)
+    return state.tables.target
+
+
+def test_columns_that_come_with_a_batch_are_in_order(widened):
+    assert list(check_schema(widened, 1)) == []
+
+
+@pytest.mark.fault("I2", "K15")
+def test_i2_columns_that_come_too_often_or_not_at_all_are_reported(state, widened):
+    assert [one.message for one in check_schema(widened, 2)] == ["t: its columns changed 1 times, 2 expected"]
+    assert next(one.message for one in check_schema(state.tables.quarantine, 1)).startswith("q: its columns changed 0")
+
+
+@pytest.mark.fault("I2", "K15")
+def test_i2_columns_that_come_without_rows_and_rows_without_the_columns_are_reported(widened):
+    DeltaTable(str(widened)).alter.add_columns([Field("alone", PrimitiveType("string"))])
+    newest = next(path for path in widened.glob("*.parquet") if "extra" in pq.read_schema(path).names)
+    pq.write_table(pq.read_table(newest).drop_columns("extra"), newest)
+    found = [one.message for one in check_schema(widened, 2)]
+    assert len(found) == 2
+    assert "has columns ['id', 'checksum'], the table ['id', 'checksum', 'extra']" in found[0]
+    assert found[1] == "t: version 3 changes the columns and brings no batch"
 
 
 @pytest.mark.fault("I3")

@@ -10,13 +10,13 @@ from jobs.pipeline.failpoints import Point
 from jobs.testing import workshop
 from jobs.testing.checker import Tables
 from jobs.testing.lane import Lane, Strike
-from jobs.testing.matrix import Case, creation_cases, random_cases, steady_cases
+from jobs.testing.matrix import Case, creation_cases, random_cases, schema_cases, steady_cases
 from jobs.testing.nemesis import AtPoint, Kill, Victims
 from jobs.testing.tally import describe_cost, load_results, make_result, make_table, save_result
 from jobs.testing.workshop import Workshop
 
 TABLES = Tables(Path("t"), Path("q"), Path("c"), Path("l"))
-ABSENT = {15, 16, 18}  # no batch changes the schema, no run maintains tables; K18 is every point with Python only
+ABSENT = {15, 16, 18}  # K15 has lanes of its own; no run maintains tables; K18 is every point with Python only
 
 
 def steady_cases_in_a_row(**options):
@@ -38,6 +38,13 @@ def test_the_matrix_holds_every_point_of_the_catalogue_that_has_a_place_here():
 def test_kafka_has_all_points_but_those_of_the_log_of_files():
     cases = steady_cases_in_a_row(over_files=False, random=Random(1))
     assert numbers(cases) == set(range(20)) - ABSENT - {0, 13, 14}
+
+
+def test_a_commit_that_changes_the_schema_meets_every_set_of_victims_before_in_and_after_it():
+    cases = schema_cases(TABLES, Random(1))
+    assert (numbers(cases), len(cases)) == ({15}, 5 * len(Victims))
+    assert all(case.changes_schema and case.kill.moment.nth == 1 for case in cases)
+    assert len({(case.kill.moment, case.kill.victims) for case in cases}) == len(cases)
 
 
 @pytest.mark.parametrize("over_files", [True, False])
@@ -114,15 +121,16 @@ def test_results_outlive_the_process_and_add_up(tmp_path):
 def test_the_lanes_of_a_plan_hold_the_matrix_once_and_random_times_beyond_it(tmp_path, monkeypatch):
     monkeypatch.setattr(workshop, "create_topic", lambda *_: None)
     shop = Workshop(tmp_path, seed=1, rows=10)
-    plans = workshop.plan(shop, "x:1", 330)
+    plans = workshop.plan(shop, "x:1", 360)
     assert len({one.name for one in plans}) == len(plans)
     cases = [case for one in plans for case in one.choose(Lane(one.name, TABLES, *[None] * 3, 1, 1, True))]
-    assert 320 <= len(cases) <= 330
+    assert 350 <= len(cases) <= 360
     scripted = [case for case in cases if case.name != "any time"]
     whole = [
         *steady_cases_in_a_row(over_files=True, random=Random(1)) * 2,
         *steady_cases_in_a_row(over_files=False, random=Random(1)) * 2,
     ]
-    assert Counter(case.name for case in scripted) == Counter(case.name for case in [*whole, *creation_cases(TABLES)])
+    whole += creation_cases(TABLES) + schema_cases(TABLES, Random(1)) * 2
+    assert Counter(case.name for case in scripted) == Counter(case.name for case in whole)
     few = workshop.plan(shop, "x:1", 60)
     assert 55 <= sum(len(one.choose(Lane(one.name, TABLES, *[None] * 3, 1, 1, True))) for one in few) <= 70
