@@ -50,9 +50,9 @@ def main(bundle: Bundle, name: str, batch_id: int, decision: str | None, by: str
 
 
 def _release(spark: "SparkSession | None", pipeline: "Pipeline", batch_id: int, answer: "Answer") -> None:
-    from jobs.pipeline.delta import SmallTable  # noqa: PLC0415
     from jobs.pipeline.ledger import SCHEMA, read_ledger, read_ledger_anywhere  # noqa: PLC0415
     from jobs.pipeline.release import record_release  # noqa: PLC0415
+    from jobs.pipeline.small_table import SmallTable  # noqa: PLC0415
 
     path = pipeline.ledger_path
     rows = read_ledger(path) if spark is None else read_ledger_anywhere(spark, path)

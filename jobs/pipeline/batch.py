@@ -13,15 +13,7 @@ from pyspark.sql import functions as F
 
 from jobs.pipeline.account import SourceAccount, SourceFigures
 from jobs.pipeline.commit import Step, transaction
-from jobs.pipeline.delta import (
-    Commit,
-    SmallTable,
-    StagedAppend,
-    TransactionId,
-    find_commit,
-    last_transaction,
-    stage_append,
-)
+from jobs.pipeline.delta import Commit, TransactionId, find_commit, last_transaction
 from jobs.pipeline.errors import AlreadyRunningError, ReconciliationError
 from jobs.pipeline.lease import Lease
 from jobs.pipeline.ledger import BatchRecord, Status, rewind_app_id
@@ -38,6 +30,8 @@ from jobs.pipeline.quarantine import gathered_rows, scanned_rows
 from jobs.pipeline.record import MALFORMED
 from jobs.pipeline.release import Release
 from jobs.pipeline.sinks import stage_rows
+from jobs.pipeline.small_table import SmallTable
+from jobs.pipeline.staged_append import StagedAppend, stage_append
 from jobs.pipeline.stages import Stages
 from jobs.pipeline.transforms import apply_transforms
 

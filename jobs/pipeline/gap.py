@@ -12,12 +12,13 @@ from pyspark.sql import SparkSession
 from jobs.pipeline import ledger
 from jobs.pipeline.checkpoint import read_position, read_query_id, read_state
 from jobs.pipeline.commit import Step, transaction
-from jobs.pipeline.delta import SmallTable, TransactionId, last_transaction, read_table
+from jobs.pipeline.delta import TransactionId, last_transaction, read_table
 from jobs.pipeline.errors import OffsetsLostError, OffsetsWentBackError, StateMismatchError
 from jobs.pipeline.lease import hold_lease
 from jobs.pipeline.ledger import find_gaps
 from jobs.pipeline.model import Pipeline
 from jobs.pipeline.offsets import OffsetRange, Offsets, find_lost, from_rows, ranges_between, skip_lost
+from jobs.pipeline.small_table import SmallTable
 from jobs.pipeline.source_model import KafkaSource
 from jobs.pipeline.sources.source import read_bounds
 

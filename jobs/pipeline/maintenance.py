@@ -15,7 +15,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.pipeline import ledger
-from jobs.pipeline.delta import SmallTable, TransactionId, find_metrics, last_transaction
+from jobs.pipeline.delta import TransactionId, find_metrics, last_transaction
 from jobs.pipeline.delta_upkeep import (
     Size,
     count_vacuumable,
@@ -33,6 +33,7 @@ from jobs.pipeline.lease import hold_lease
 from jobs.pipeline.ledger import Status, operator_row, read_ledger_anywhere
 from jobs.pipeline.model import Pipeline
 from jobs.pipeline.replay_marks import ReplayStep, finished_replays, last_replay, marks_path, resolved_rows
+from jobs.pipeline.small_table import SmallTable
 from jobs.pipeline.storage import list_names, remove
 from jobs.pipeline.table_model import Maintenance
 

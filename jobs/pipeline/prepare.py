@@ -4,11 +4,11 @@ from pyspark.sql import DataFrame, SparkSession
 
 from jobs.pipeline import ledger, quarantine
 from jobs.pipeline.batch import PreparedPipeline
-from jobs.pipeline.delta import SmallTable
 from jobs.pipeline.failpoints import Point, reach
 from jobs.pipeline.lease import Lease
 from jobs.pipeline.model import Pipeline
 from jobs.pipeline.sinks import ensure_target
+from jobs.pipeline.small_table import SmallTable
 from jobs.pipeline.stages import compile_stages, fingerprint
 
 

@@ -10,10 +10,11 @@ from enum import StrEnum
 from typing import Any
 
 from jobs.pipeline.commit import Step, transaction
-from jobs.pipeline.delta import SmallTable, TransactionId
+from jobs.pipeline.delta import TransactionId
 from jobs.pipeline.errors import StateMismatchError
 from jobs.pipeline.ledger import Status, name_operator
 from jobs.pipeline.model import Check, OnFailure, Pipeline, Scope
+from jobs.pipeline.small_table import SmallTable
 from jobs.pipeline.terminal import printable
 
 _NAME_CHARACTERS = 100

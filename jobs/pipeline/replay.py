@@ -17,7 +17,6 @@ from pyspark.sql import functions as F
 
 from jobs.pipeline import ledger, quarantine, replay_marks
 from jobs.pipeline.batch import PreparedPipeline, SparkBatch, annotate_well_formed
-from jobs.pipeline.delta import SmallTable, stage_append
 from jobs.pipeline.errors import ConfError, LeaseLostError, Problem, ReconciliationError
 from jobs.pipeline.failpoints import Point, reach
 from jobs.pipeline.failures import classify
@@ -41,8 +40,10 @@ from jobs.pipeline.replay_marks import (
     replay_transaction,
 )
 from jobs.pipeline.sinks import ensure_target, stage_rows
+from jobs.pipeline.small_table import SmallTable
 from jobs.pipeline.sources.source import rebuild_unparsed
 from jobs.pipeline.sql_guard import UnsafeSqlError, check_predicate
+from jobs.pipeline.staged_append import stage_append
 from jobs.pipeline.stages import Stages, compile_stages, fingerprint
 
 _SEVERAL = "transforms make several rows of this record, and some of them may be in the target"

@@ -14,11 +14,12 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.pipeline import quarantine
-from jobs.pipeline.delta import SmallTable, TransactionId, last_transaction
+from jobs.pipeline.delta import TransactionId, last_transaction
 from jobs.pipeline.ledger import Status
 from jobs.pipeline.model import Pipeline
 from jobs.pipeline.quality.verdict import MALFORMED_CHECK
 from jobs.pipeline.record import ROW_ID
+from jobs.pipeline.small_table import SmallTable
 
 NEVER_SHAPED = "_esclusa_never_shaped"
 SCHEMA = pa.schema(

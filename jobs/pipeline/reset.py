@@ -6,10 +6,11 @@ from pyspark.sql import SparkSession
 
 from jobs.pipeline import ledger
 from jobs.pipeline.checkpoint import read_query_id
-from jobs.pipeline.delta import SmallTable, TransactionId
+from jobs.pipeline.delta import TransactionId
 from jobs.pipeline.errors import UnavailableError
 from jobs.pipeline.lease import hold_lease
 from jobs.pipeline.model import Pipeline
+from jobs.pipeline.small_table import SmallTable
 from jobs.pipeline.storage import exists, rename
 
 

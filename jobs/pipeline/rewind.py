@@ -10,13 +10,14 @@ from datetime import UTC, datetime
 from pyspark.sql import SparkSession
 
 from jobs.pipeline.checkpoint import CheckpointState, find_logs_beyond, read_query_id, read_state
-from jobs.pipeline.delta import SmallTable, TransactionId
+from jobs.pipeline.delta import TransactionId
 from jobs.pipeline.errors import RewindRefusedError
 from jobs.pipeline.lease import Lease, hold_lease
 from jobs.pipeline.ledger import SCHEMA, Status, operator_row, rewind_app_id
 from jobs.pipeline.model import Pipeline
 from jobs.pipeline.preflight import check_state
 from jobs.pipeline.release import release_transaction
+from jobs.pipeline.small_table import SmallTable
 from jobs.pipeline.source_model import FilesSource
 from jobs.pipeline.storage import delete_file
 

@@ -7,10 +7,11 @@ from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import ArrayType, DataType, MapType, StructType
 
-from jobs.pipeline.delta import StagedAppend, TransactionId, stage_append
+from jobs.pipeline.delta import TransactionId
 from jobs.pipeline.errors import ConfError, Problem, StateMismatchError
 from jobs.pipeline.file_lock import hold_new_table
 from jobs.pipeline.model import Pipeline
+from jobs.pipeline.staged_append import StagedAppend, stage_append
 from jobs.pipeline.storage import list_names, remove
 from jobs.pipeline.table_model import DeltaSink
 

@@ -23,7 +23,7 @@ PATIENCE_SECONDS = 60
 
 SETUP = """
 import contextlib, os, pathlib, signal, sys, threading, time
-from jobs.pipeline import delta, lease
+from jobs.pipeline import lease, staged_append
 from jobs.pipeline.batch import SparkBatch
 """
 PAUSE = """
@@ -39,7 +39,7 @@ def pause_before(step):
 PAUSE_AT_TARGET = PAUSE + 'pause_before("commit_target")'
 PAUSE_AT_TARGET_AND_LEDGER = PAUSE_AT_TARGET + '; pause_before("record")'
 FREEZE_THE_JVM_IN_ITS_COMMIT_AND_DIE = """
-original = delta.hold_table_for_spark
+original = staged_append.hold_table_for_spark
 def die_when_asked(asking):
     while sys._current_frames()[asking].f_code.co_name != "readinto":  # the JVM has its request, and does not answer
         time.sleep(0.001)
@@ -54,7 +54,7 @@ def hold_table(spark, path):
             time.sleep(0.001)
         threading.Thread(target=die_when_asked, args=(threading.get_ident(),)).start()
         yield
-delta.hold_table_for_spark = hold_table
+staged_append.hold_table_for_spark = hold_table
 """
 SHORT_LEASE = """
 lease.EXPIRY_SECONDS, lease.RENEWAL_SECONDS = 4.0, 0.5

@@ -12,9 +12,11 @@ import pytest
 from deltalake import DeltaTable
 
 from jobs.pipeline import file_lock
-from jobs.pipeline.delta import SmallTable, TransactionId, stage_append
+from jobs.pipeline.delta import TransactionId
 from jobs.pipeline.errors import UnavailableError
 from jobs.pipeline.file_lock import hold_table_for_python, hold_table_for_spark
+from jobs.pipeline.small_table import SmallTable
+from jobs.pipeline.staged_append import stage_append
 
 SCHEMA = pa.schema([("writer", pa.string()), ("number", pa.int64())])
 RENAMES = {"82", "264", "316", "38", "276"}  # rename, renameat, renameat2 of x86-64; renameat, renameat2 of arm64

@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from deltalake import DeltaTable
 
-from jobs.pipeline import delta, file_lock, maintenance
+from jobs.pipeline import file_lock, maintenance, staged_append
+from jobs.pipeline.delta import TransactionId
 from jobs.pipeline.delta_upkeep import optimize
 from jobs.pipeline.errors import (
     AlreadyRunningError,
@@ -334,9 +335,9 @@ def test_files_that_waited_too_long_for_their_commit_are_not_committed(bench, ta
     table(1)
     path = str(bench.folder / "lake/p")
     df = bench.spark.sql("SELECT 2 AS id, 'b' AS name")
-    staged = delta.stage_append(df, path, delta.TransactionId("late", 0))
+    staged = staged_append.stage_append(df, path, TransactionId("late", 0))
     now = time.time()
-    monkeypatch.setattr(delta.time, "time", lambda: now + 6.5 * DAY)
+    monkeypatch.setattr(staged_append.time, "time", lambda: now + 6.5 * DAY)
     with pytest.raises(UnavailableError, match="have waited 6 days"):
         staged.commit()
     assert ids(bench) == [1]

@@ -5,10 +5,11 @@ from deltalake import DeltaTable
 
 from jobs.pipeline import quarantine
 from jobs.pipeline import replay as replay_module
-from jobs.pipeline.delta import SmallTable, TransactionId
+from jobs.pipeline.delta import TransactionId
 from jobs.pipeline.errors import AlreadyRunningError, ConfError, EsclusaError
 from jobs.pipeline.lease import hold_lease
 from jobs.pipeline.replay import Selection, replay
+from jobs.pipeline.small_table import SmallTable
 from jobs.replay_quarantine import describe
 
 LINES = "id,name\n1,a\n9,b\n10,c\n99,d\nbroken\n"

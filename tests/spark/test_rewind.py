@@ -6,13 +6,13 @@ from jobs.dev.broker import running_broker
 from jobs.dev.produce import create_topic, produce
 from jobs.pipeline import rewind
 from jobs.pipeline.checkpoint import read_state
-from jobs.pipeline.delta import SmallTable
 from jobs.pipeline.errors import AlreadyRunningError, BatchHeldError, EsclusaError, RewindRefusedError
 from jobs.pipeline.failpoints import Point, arm
 from jobs.pipeline.lease import hold_lease
 from jobs.pipeline.ledger import SCHEMA
 from jobs.pipeline.release import Answer, Decision, record_release
 from jobs.pipeline.rewind import rewind_checkpoint
+from jobs.pipeline.small_table import SmallTable
 
 ONE_A_BATCH = "{maxFilesPerTrigger: 1}"
 

@@ -228,6 +228,7 @@ def test_write_that_another_run_made_meanwhile_ends_the_run_and_does_not_hang_it
 def test_tables_that_only_spark_reaches_get_the_same_rows(bench, expect, monkeypatch):
     """Stands for object stores: nothing goes through delta-rs."""
     monkeypatch.setattr("jobs.pipeline.delta.local_path", lambda path: None)
+    monkeypatch.setattr("jobs.pipeline.small_table.local_path", lambda path: None)
     bench.suite(expect("column_values_to_be_between", "id", max_value=8, name="small"))
     bench.define_files("csv", CSV)
     bench.write("landing/a.csv", "id,name\n1,a\n9,b\nbroken\n")

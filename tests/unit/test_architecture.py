@@ -42,7 +42,8 @@ LAYERS = {
         ],
         "quality.parameters",
     ],
-    "upkeep of a table": ["delta_upkeep"],
+    "writes to a table": ["staged_append", "delta_upkeep"],
+    "small tables": ["small_table"],
     "clients": ["sources.kafka_client"],
     "parts of a stage": [
         *["variables", "conf_messages", "conf_rules", "sources.files", "sources.kafka", "sources.file_faults"],

@@ -2,9 +2,10 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from jobs.pipeline.delta import SmallTable, TransactionId, find_restore
+from jobs.pipeline.delta import TransactionId, find_restore
 from jobs.pipeline.errors import AlreadyRunningError, LeaseLostError
 from jobs.pipeline.failures import classify
+from jobs.pipeline.small_table import SmallTable
 
 SCHEMA = pa.schema([("id", pa.int64())])
 

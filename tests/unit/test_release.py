@@ -4,11 +4,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from jobs.pipeline.delta import SmallTable
 from jobs.pipeline.errors import StateMismatchError
 from jobs.pipeline.ledger import SCHEMA, Status, read_ledger
 from jobs.pipeline.model import OnFailure, Scope
 from jobs.pipeline.release import Answer, Decision, Release, apply_release, find_release, record_release, without_holds
+from jobs.pipeline.small_table import SmallTable
 
 HELD = {
     "pipeline": "orders",
