@@ -29,7 +29,7 @@ class Strike:
     cpu_seconds: float = 0
     """Of the run that was killed."""
     recovery_seconds: float | None = None
-    """Of the run that followed: from its start to its first commit."""
+    """Of the run that followed: from its start to its first commit; None if strace slowed that run."""
     spark_seconds: float | None = None
     """The part of it until Spark was there."""
     lost: int = 0
@@ -110,7 +110,8 @@ class Lane:
         except HungError as error:
             self._report(f"{case.name if case else DRAIN}: {error}", "I9")
             return None
-        if self.strikes and self.strikes[-1].recovery_seconds is None:
+        is_slow = case is not None and case.kill.is_slow
+        if self.strikes and self.strikes[-1].recovery_seconds is None and not is_slow:
             self.strikes[-1].recovery_seconds = outcome.recovery_seconds
             self.strikes[-1].spark_seconds = outcome.spark_seconds
         return outcome

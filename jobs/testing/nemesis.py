@@ -88,9 +88,14 @@ class Kill:
         return {VARIABLE: f"{self.moment.name}:{self.moment.nth}:{action}"}
 
     @property
+    def is_slow(self) -> bool:
+        """Whether the run is slowed down, so that its moment can be met."""
+        return isinstance(self.moment, AtFile) and self.moment.is_fleeting
+
+    @property
     def prefix(self) -> list[str]:
         """What stands before the run's command."""
-        return _SLOW_RENAMES if isinstance(self.moment, AtFile) and self.moment.is_fleeting else []
+        return _SLOW_RENAMES if self.is_slow else []
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from jobs.testing import workshop
 from jobs.testing.checker import Tables
 from jobs.testing.lane import Lane, Strike
 from jobs.testing.matrix import Case, creation_cases, random_cases, schema_cases, steady_cases
-from jobs.testing.nemesis import AtPoint, Kill, Victims
+from jobs.testing.nemesis import AtFile, AtPoint, Kill, Outcome, Victims
 from jobs.testing.tally import describe_cost, load_results, make_result, make_table, save_result
 from jobs.testing.workshop import Workshop
 
@@ -87,6 +87,24 @@ def test_a_broken_id_is_blamed_on_the_last_kill_in_its_batch_or_before(batch, bl
     one = lane(strike(1), strike(3), strike(5))
     one._blame("lost", batch)
     assert [strike.lost for strike in one.strikes].index(1) == blamed
+
+
+class AlwaysKilled:
+    """Stands for a nemesis: each run is killed, 5 seconds to its first commit."""
+
+    def run(self, *_):
+        return Outcome(was_killed=True, exit_code=-9, recovery_seconds=5.0, spark_seconds=3.0)
+
+
+@pytest.mark.parametrize(
+    ("moment", "seconds"),
+    [(AtPoint(Point.TARGET_AFTER), 5.0), (AtFile(Path("log"), "x", is_fleeting=True), None)],
+)
+def test_a_recovery_counts_if_nothing_slows_the_run_that_recovers(moment, seconds):
+    one = lane(strike(1))
+    one.nemesis = AlwaysKilled()
+    one._run_once(Case("next", Kill(moment, Victims.BOTH)))
+    assert one.strikes[0].recovery_seconds == seconds
 
 
 def printed(*results):
