@@ -14,6 +14,7 @@ from pyspark.sql import SparkSession
 from jobs.pipeline.errors import EsclusaError
 from jobs.pipeline.failpoints import Point, reach
 from jobs.pipeline.file_lock import hold_table_for_spark
+from jobs.pipeline.jvm import jvm_class, scala_none
 from jobs.pipeline.storage import local_path
 
 
@@ -28,10 +29,10 @@ def hold_table_at_commits(spark: SparkSession, path: str) -> Iterator[None]:
         yield
         return
     ensure_callback_server_started(spark.sparkContext._gateway)  # type: ignore[no-untyped-call] # noqa: SLF001
-    observers = _jvm(spark).org.apache.spark.sql.delta.TransactionExecutionObserver
+    observers = jvm_class(spark, "org.apache.spark.sql.delta.TransactionExecutionObserver")
     before = observers.getObserver()
     with ExitStack() as held:
-        observer = _Observer(_jvm(spark), lambda: hold_table_for_spark(spark, path), held)
+        observer = _Observer(scala_none(spark), lambda: hold_table_for_spark(spark, path), held)
         observers.setObserver(observer)
         try:
             yield
@@ -46,8 +47,8 @@ def hold_table_at_commits(spark: SparkSession, path: str) -> Iterator[None]:
 class _Observer:
     """Delta's TransactionExecutionObserver; the JVM calls it back in the order in which a transaction goes."""
 
-    def __init__(self, jvm: Any, hold: Callable[[], AbstractContextManager[None]], held: ExitStack) -> None:
-        self._jvm = jvm
+    def __init__(self, none: Any, hold: Callable[[], AbstractContextManager[None]], held: ExitStack) -> None:
+        self._none = none
         self._hold = hold
         self._held = held
         self.failure: EsclusaError | None = None
@@ -86,7 +87,7 @@ class _Observer:
         """Nobody follows."""
 
     def getNextObserver(self) -> Any:  # noqa: N802
-        return self._jvm.scala.Option.empty()
+        return self._none
 
     def advanceToNextThreadObserver(self) -> None:  # noqa: N802
         """Nobody follows: this one stays for the command's further transactions."""
@@ -95,7 +96,3 @@ class _Observer:
         """What py4j asks for."""
 
         implements: ClassVar[list[str]] = ["org.apache.spark.sql.delta.TransactionExecutionObserver"]
-
-
-def _jvm(spark: SparkSession) -> Any:
-    return spark._jvm  # noqa: SLF001 - Delta's observers have no Python door

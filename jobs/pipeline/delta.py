@@ -9,6 +9,7 @@ from typing import Any
 from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
+from jobs.pipeline.jvm import jvm_class, jvm_session, scala_none
 from jobs.pipeline.storage import exists, local_path, read_text, require_spark
 
 RETENTION = "delta.setTransactionRetentionDuration"
@@ -34,22 +35,7 @@ class Commit:
 
 def delta_log(spark: SparkSession, path: str) -> Any:
     """The JVM's DeltaLog of a table."""
-    return jvm_of(spark).org.apache.spark.sql.delta.DeltaLog.forTable(session_of(spark), path)
-
-
-def jvm_of(spark: SparkSession) -> Any:
-    """The JVM, as py4j shows it."""
-    return spark._jvm  # noqa: SLF001 - Delta's transactions have no Python door
-
-
-def session_of(spark: SparkSession) -> Any:
-    """The JVM's own SparkSession."""
-    return spark._jsparkSession  # noqa: SLF001
-
-
-def none_of(spark: SparkSession) -> Any:
-    """Scala's None."""
-    return jvm_of(spark).scala.Option.empty()
+    return jvm_class(spark, "org.apache.spark.sql.delta.DeltaLog").forTable(jvm_session(spark), path)
 
 
 def find_commit(spark: SparkSession, path: str, transaction: TransactionId) -> Commit | None:
@@ -186,5 +172,5 @@ def newest_version(spark: SparkSession, path: str) -> int:
 def snapshot_of(spark: SparkSession | None, path: str) -> Any:
     """The JVM's Snapshot of a table's newest version."""
     spark = require_spark(spark, path)
-    none = none_of(spark)
+    none = scala_none(spark)
     return delta_log(spark, path).update(False, none, none)

@@ -20,8 +20,9 @@ from delta.tables import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 
 from jobs.pipeline.command_lock import hold_table_at_commits
-from jobs.pipeline.delta import TransactionId, delta_log, jvm_of, none_of, snapshot_of
+from jobs.pipeline.delta import TransactionId, delta_log, snapshot_of
 from jobs.pipeline.errors import RetentionTooShortError
+from jobs.pipeline.jvm import jvm_class, scala_none
 from jobs.pipeline.storage import list_names
 
 _CONFLICTS = (
@@ -65,7 +66,9 @@ def optimize(spark: SparkSession, path: str) -> int:
 def require_horizon(spark: SparkSession, path: str, vacuum: timedelta, log: timedelta) -> None:
     """RetentionTooShortError if files or versions would go that the table's own properties promise its readers."""
     about = snapshot_of(spark, path).metadata()
-    files = timedelta(milliseconds=jvm_of(spark).org.apache.spark.sql.delta.DeltaLog.tombstoneRetentionMillis(about))
+    files = timedelta(
+        milliseconds=jvm_class(spark, "org.apache.spark.sql.delta.DeltaLog").tombstoneRetentionMillis(about)
+    )
     versions = timedelta(milliseconds=delta_log(spark, path).deltaRetentionMillis(about))
     promises = [("delta.deletedFileRetentionDuration", files, "vacuum", vacuum)]
     if about.configuration().contains(_LOG):  # Delta's default is no promise of this table
@@ -103,11 +106,11 @@ def shorten_log(spark: SparkSession, path: str, retention: timedelta) -> int:
     Returns how many files of the log went. Commits nothing. Delta takes versions away as far as a checkpoint before
     which all are as old: the one that is written here serves the maintenance of later days.
     """
-    log, snapshot, none = delta_log(spark, path), snapshot_of(spark, path), none_of(spark)
+    log, snapshot, none = delta_log(spark, path), snapshot_of(spark, path), scala_none(spark)
     before = set(list_names(spark, f"{path}/_delta_log"))
     log.checkpoint(snapshot, none)
-    milliseconds = jvm_of(spark).java.util.OptionalLong.of(int(retention.total_seconds() * 1000))
-    wanted = jvm_of(spark).scala.jdk.javaapi.OptionConverters.toScala(milliseconds)
+    milliseconds = jvm_class(spark, "java.util.OptionalLong").of(int(retention.total_seconds() * 1000))
+    wanted = jvm_class(spark, "scala.jdk.javaapi.OptionConverters").toScala(milliseconds)
     log.cleanUpExpiredLogs(snapshot, none, wanted, getattr(log, "cleanUpExpiredLogs$default$4")())
     return len(before - set(list_names(spark, f"{path}/_delta_log")))
 

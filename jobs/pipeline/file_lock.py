@@ -18,6 +18,7 @@ from py4j.protocol import Py4JError
 from pyspark.sql import SparkSession
 
 from jobs.pipeline.errors import EsclusaError, UnavailableError
+from jobs.pipeline.jvm import jvm_class
 from jobs.pipeline.storage import local_path
 
 TABLE_WAIT_SECONDS = 60
@@ -110,9 +111,8 @@ def _hold_among_threads(file: str, wait_seconds: float, otherwise: EsclusaError)
 @contextmanager
 def _channel(spark: SparkSession, file: str) -> Iterator[Any]:
     """A FileChannel that the JVM keeps, even when Python's references to it are gone: closed, it holds no lock."""
-    jvm: Any = spark._jvm  # noqa: SLF001 - java.nio has no other door
-    channel = jvm.java.io.RandomAccessFile(file, "rw").getChannel()
-    kept = jvm.java.lang.System.getProperties()
+    channel = jvm_class(spark, "java.io.RandomAccessFile")(file, "rw").getChannel()
+    kept = jvm_class(spark, "java.lang.System").getProperties()
     kept.put(f"esclusa.lock.{file}", channel)
     try:
         yield channel

@@ -11,6 +11,8 @@ from py4j.protocol import Py4JJavaError
 from pyspark.errors import ParseException
 from pyspark.sql import DataFrame, SparkSession
 
+from jobs.pipeline.jvm import jvm_class
+
 ALLOWED_PLAN_NODES = frozenset(
     "Project Filter SubqueryAlias UnresolvedRelation UnresolvedWith Generate UnresolvedSubqueryColumnAliases "
     "OneRowRelation".split()
@@ -69,7 +71,7 @@ def check_predicate(spark: SparkSession, sql: str) -> None:
 def find_unrepeatable(df: DataFrame) -> str | None:
     """Why the frame would not have the same rows in a replay of its batch, or None; starts no Spark job."""
     plan = df._jdf.queryExecution().analyzed()  # noqa: SLF001 - PySpark does not show the plan's properties
-    pattern = df.sparkSession._jvm.org.apache.spark.sql.catalyst.trees.TreePattern  # type: ignore[union-attr] # noqa: SLF001
+    pattern = jvm_class(df.sparkSession, "org.apache.spark.sql.catalyst.trees.TreePattern")
     if plan.containsPattern(pattern.CURRENT_LIKE()):
         return "it looks at the clock or the session, which differ in a replay; the batch's own time is :batch_time"
     if not plan.deterministic():

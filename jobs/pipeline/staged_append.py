@@ -10,12 +10,14 @@ from urllib.parse import unquote
 
 from pyspark.sql import DataFrame, SparkSession
 
-from jobs.pipeline.delta import Commit, TransactionId, count_rows, delta_log, jvm_of, none_of, session_of
+from jobs.pipeline.delta import Commit, TransactionId, count_rows, delta_log
 from jobs.pipeline.errors import UnavailableError
 from jobs.pipeline.file_lock import hold_table_for_spark
+from jobs.pipeline.jvm import jvm_class, jvm_session, scala_none
 from jobs.pipeline.storage import delete_file
 from jobs.pipeline.table_model import SHORTEST_RETENTION
 
+_DELTA = "org.apache.spark.sql.delta"
 _LONGEST_STAY = SHORTEST_RETENTION - timedelta(days=1)
 """How long staged files may wait; a day less than VACUUM leaves them alone."""
 
@@ -77,7 +79,7 @@ def stage_append(df: DataFrame, path: str, transaction: TransactionId, *, merges
     if merges_schema:
         options["mergeSchema"] = "true"
     written = _append_command(df, log, options).writeAndReturnCommitData(
-        running, session_of(spark), none_of(spark), False
+        running, jvm_session(spark), scala_none(spark), False
     )
     rows = count_rows(map(json.loads, _texts(written)))
     return StagedAppend(path, rows, spark, running, written, _append_operation(spark), begun_at)
@@ -85,19 +87,22 @@ def stage_append(df: DataFrame, path: str, transaction: TransactionId, *, merges
 
 def _append_command(df: DataFrame, log: Any, options: dict[str, str]) -> Any:
     """Delta's command behind an append, with the options of Delta's writer; `txn…` put its id into the commit."""
-    jvm, none = jvm_of(df.sparkSession), none_of(df.sparkSession)
-    delta, to_scala = jvm.org.apache.spark.sql.delta, jvm.PythonUtils
-    parsed = delta.DeltaOptions(to_scala.toScalaMap(options), session_of(df.sparkSession).sessionState().conf())
-    mode, nothing, frame = jvm.org.apache.spark.sql.SaveMode.Append, to_scala.toSeq([]), df._jdf  # noqa: SLF001
-    empty = to_scala.toScalaMap({})
-    return delta.commands.WriteIntoDelta(log, mode, parsed, nothing, empty, frame, none, none, False)
+    spark, none = df.sparkSession, scala_none(df.sparkSession)
+    to_scala = jvm_class(spark, "org.apache.spark.api.python.PythonUtils")
+    conf, empty, nothing = jvm_session(spark).sessionState().conf(), to_scala.toScalaMap({}), to_scala.toSeq([])
+    parsed = jvm_class(spark, f"{_DELTA}.DeltaOptions")(to_scala.toScalaMap(options), conf)
+    command = jvm_class(spark, f"{_DELTA}.commands.WriteIntoDelta")
+    return command(log, _append_mode(spark), parsed, nothing, empty, df._jdf, none, none, False)  # noqa: SLF001
 
 
 def _append_operation(spark: SparkSession) -> Any:
     """What the table's history shows of the commit."""
-    jvm = jvm_of(spark)
-    write = getattr(jvm.org.apache.spark.sql.delta, "DeltaOperations$Write")
-    return write(jvm.org.apache.spark.sql.SaveMode.Append, *[none_of(spark)] * 8)
+    write = jvm_class(spark, f"{_DELTA}.DeltaOperations$Write")
+    return write(_append_mode(spark), *[scala_none(spark)] * 8)
+
+
+def _append_mode(spark: SparkSession) -> Any:
+    return jvm_class(spark, "org.apache.spark.sql.SaveMode").Append
 
 
 def _texts(written: Any) -> Iterator[str]:

@@ -6,6 +6,8 @@ from urllib.parse import unquote, urlparse
 
 from pyspark.sql import SparkSession
 
+from jobs.pipeline.jvm import jvm_class, jvm_session
+
 
 def local_path(path: str) -> str | None:
     """The path on the local (or a mounted) file system; None if it lies on an object store or HDFS."""
@@ -44,7 +46,7 @@ def read_text(spark: SparkSession | None, path: str) -> str:
     file_system, target = _open(spark, path)
     stream = file_system.open(target)
     try:
-        return str(spark._jvm.org.apache.commons.io.IOUtils.toString(stream, "UTF-8"))  # type: ignore[union-attr] # noqa: SLF001
+        return str(jvm_class(spark, "org.apache.commons.io.IOUtils").toString(stream, "UTF-8"))
     finally:
         stream.close()
 
@@ -121,6 +123,5 @@ def _without_spark(path: str) -> Path:
 
 
 def _open(spark: SparkSession, path: str) -> tuple[Any, Any]:
-    jvm: Any = spark._jvm  # noqa: SLF001 - Hadoop's public API; PySpark has no door of its own to it
-    target = jvm.org.apache.hadoop.fs.Path(path)
-    return target.getFileSystem(spark._jsparkSession.sessionState().newHadoopConf()), target  # noqa: SLF001
+    target = jvm_class(spark, "org.apache.hadoop.fs.Path")(path)
+    return target.getFileSystem(jvm_session(spark).sessionState().newHadoopConf()), target

@@ -16,11 +16,11 @@ HEAVY = {"pyspark", "py4j", "pyarrow", "pandas", "numpy", "deltalake", "delta", 
 # a layer is named for what its modules know. Names are relative to jobs.pipeline.
 LAYERS = {
     "words": [
-        *["errors", "failpoints", "hints", "lifeline", "terminal", "yaml_text", "ddl", "storage", "columns", "record"],
+        *["errors", "failpoints", "hints", "lifeline", "terminal", "yaml_text", "ddl", "columns", "record", "jvm"],
         *["durations", "dated_path"],
         *["quality.strftime", "quality.conditions", "sources.ranges", "offsets"],
     ],
-    "words made of words": ["cron", "fleet"],
+    "words made of words": ["cron", "fleet", "storage"],
     "what the language's types share": ["strict"],
     "parts of the language": ["source_model", "table_model", "schedule_model"],
     "the language": ["model"],
