@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
@@ -29,12 +30,13 @@ from jobs.pipeline.batch import PreparedPipeline, SparkBatch
 from jobs.pipeline.checkpoint import read_query_id, read_source_range
 from jobs.pipeline.commit import commit_batch
 from jobs.pipeline.conf import Bundle, load_pipeline
-from jobs.pipeline.lease import hold_lease
+from jobs.pipeline.lease import Lease, hold_lease
 from jobs.pipeline.model import Pipeline
 from jobs.pipeline.prepare import open_tables
 from jobs.pipeline.quality.gate import has_many
 from jobs.pipeline.session import read_properties, start_session
 from jobs.pipeline.sinks import ensure_target
+from jobs.pipeline.small_table import SmallTable
 from jobs.pipeline.sources.source import open_stream
 from jobs.pipeline.stages import compile_stages, fingerprint
 
@@ -152,29 +154,42 @@ def _shape_plainly(unparsed: DataFrame, pipeline: Pipeline) -> DataFrame:
     return rows.withColumnsRenamed({"partition": "kafka_partition", "offset": "kafka_offset"})
 
 
-_had_many: dict[str, bool] = {}
-"""What a run remembers of the batch before, by target: whether it set apart more rows than the driver gathers."""
+@dataclass
+class GateRun:
+    """What a run of Esclusa keeps from batch to batch: its tables, its lease, and what it has learnt."""
 
+    spark: SparkSession
+    pipeline: Pipeline
+    tables: tuple[SmallTable, SmallTable]
+    lease: Lease
+    is_first: bool = True
+    had_many: bool = False
+    """Whether the batch before set apart more rows than the driver gathers."""
 
-def gate_batch(spark: SparkSession, pipeline: Pipeline, checkpoint: str) -> Callable[[DataFrame, int], None]:
-    """Esclusa's own batch, with a fresh checkpoint's identity, as a run carries it out behind another batch."""
-    own = pipeline.model_copy(update={"checkpoint": checkpoint})
-    stages = compile_stages(spark, open_stream(spark, own), own)
-    ensure_target(spark, own, stages.target)
-    tables = open_tables(spark, own)
+    def batch(self, checkpoint: str) -> Callable[[DataFrame, int], None]:
+        """Esclusa's own batch, with the identity of a fresh checkpoint."""
+        own = self.pipeline.model_copy(update={"checkpoint": checkpoint})
+        stages = compile_stages(self.spark, open_stream(self.spark, own), own)
 
-    def run(batch: DataFrame, batch_id: int) -> None:
-        source_range = read_source_range(spark, checkpoint, batch_id)
-        query_id = str(read_query_id(spark, checkpoint))
-        with hold_lease(spark, own.name, f"{checkpoint}_lease") as lease:
-            prepared = PreparedPipeline(stages, query_id, fingerprint(own), *tables, lease)
-            expects_many = _had_many.get(own.spec.sink.path, False)
-            own_batch = SparkBatch(prepared, batch, batch_id, source_range, None, expects_many=expects_many)
+        def run(batch: DataFrame, batch_id: int) -> None:
+            source_range = read_source_range(self.spark, checkpoint, batch_id)
+            query_id = str(read_query_id(self.spark, checkpoint))
+            prepared = PreparedPipeline(stages, query_id, fingerprint(own), *self.tables, self.lease)
+            options = {"is_first": self.is_first, "expects_many": self.had_many}
+            own_batch = SparkBatch(prepared, batch, batch_id, source_range, None, **options)
             verdict = commit_batch(own_batch, frozenset())
             own_batch.forget_parsed()
-            _had_many[own.spec.sink.path] = verdict is not None and has_many(verdict)
+            self.is_first, self.had_many = False, verdict is not None and has_many(verdict)
 
-    return run
+        return run
+
+
+@contextmanager
+def gate_run(spark: SparkSession, pipeline: Pipeline) -> Iterator[GateRun]:
+    """A run as it stands between two batches."""
+    ensure_target(spark, pipeline, compile_stages(spark, open_stream(spark, pipeline), pipeline).target)
+    with hold_lease(spark, pipeline.name, pipeline.lease_path) as lease:
+        yield GateRun(spark, pipeline, open_tables(spark, pipeline), lease)
 
 
 def measure(spark: SparkSession, pipeline: Pipeline, checkpoint: str, run: Callable[[DataFrame, int], None]) -> Cost:
@@ -203,18 +218,23 @@ def run_load(spark: SparkSession, folder: Path, servers: str, arguments: argpars
     pipeline = write_bundle(folder / load.topic, servers, load.topic)
     suite = folder / load.topic / "conf" / "suites" / "bench.json"
     costs: dict[str, list[Cost]] = {}
-    for number in range(arguments.warm_up + arguments.rounds):
-        for variant in arguments.variants:
-            checkpoint = str(folder / load.topic / f"checkpoint-{variant}-{number}")
-            run = _variant(spark, variant, pipeline, checkpoint, suite)
-            cost = measure(spark, pipeline, checkpoint, run)
-            if number >= arguments.warm_up:
-                costs.setdefault(variant, []).append(cost)
+    with _open_gate(spark, pipeline, arguments.variants) as gate:
+        for number in range(arguments.warm_up + arguments.rounds):
+            for variant in arguments.variants:
+                checkpoint = str(folder / load.topic / f"checkpoint-{variant}-{number}")
+                cost = measure(spark, pipeline, checkpoint, _variant(pipeline, gate, variant, checkpoint, suite))
+                if number >= arguments.warm_up:
+                    costs.setdefault(variant, []).append(cost)
     print_costs(load.title, costs)
 
 
+def _open_gate(spark: SparkSession, pipeline: Pipeline, variants: list[str]) -> AbstractContextManager[GateRun | None]:
+    """None where the gate is not measured: opening it would warm the process up."""
+    return gate_run(spark, pipeline) if "gate" in variants else nullcontext()
+
+
 def _variant(
-    spark: SparkSession, variant: str, pipeline: Pipeline, checkpoint: str, suite: Path
+    pipeline: Pipeline, gate: GateRun | None, variant: str, checkpoint: str, suite: Path
 ) -> Callable[[DataFrame, int], None]:
     path = f"{pipeline.spec.sink.path}_{variant}"
     match variant:
@@ -222,8 +242,8 @@ def _variant(
             return plain_batch(pipeline, path)
         case "plain_txn":
             return idempotent_batch(pipeline, path, checkpoint)
-        case "gate":
-            return gate_batch(spark, pipeline, checkpoint)
+        case "gate" if gate is not None:
+            return gate.batch(checkpoint)
         case _:
             return gx_batch(pipeline, path, suite)
 
@@ -259,8 +279,9 @@ def run_one(variant: str, servers: str, folder: Path) -> None:
     pipeline = write_bundle(folder, servers, "first")
     spark = open_spark()
     checkpoint = str(folder / "checkpoint")
-    run = _variant(spark, variant, pipeline, checkpoint, folder / "conf" / "suites" / "bench.json")
-    print(json.dumps(vars(measure(spark, pipeline, checkpoint, run))))
+    with _open_gate(spark, pipeline, [variant]) as gate:
+        run = _variant(pipeline, gate, variant, checkpoint, folder / "conf" / "suites" / "bench.json")
+        print(json.dumps(vars(measure(spark, pipeline, checkpoint, run))))
 
 
 def open_spark() -> SparkSession:
