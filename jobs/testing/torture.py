@@ -4,6 +4,7 @@
 that did not happen, and for a baseline that passed.
 """
 
+import signal
 import sys
 import tempfile
 import time
@@ -38,6 +39,7 @@ _FOLDER = click.Path(path_type=Path)
 def main(summed: tuple[Path, ...], **options: Any) -> None:
     """Kill pipelines at every point of a batch; check that nothing is lost, doubled or misplaced."""
     console = open_console()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     results = load_results(summed) if summed else Torture(console=console, **options).run()
     console.print(make_table(results), soft_wrap=False)
     console.print(describe_cost(results))
@@ -65,8 +67,13 @@ class Torture:
         self._require_faults(run_baseline(workshop, list(Victims)))
         with running_broker(folder / "kafka") as broker, ThreadPoolExecutor(self.lanes) as pool:
             planned = plan(workshop, broker.servers, self.kills)
-            running = [pool.submit(self._run_lane, folder, one, deadline) for one in planned]
-            return [result for one in as_completed(running) if (result := one.result()).kills or result.violations]
+            try:
+                running = [pool.submit(self._run_lane, folder, one, deadline) for one in planned]
+                return [result for one in as_completed(running) if (result := one.result()).kills or result.violations]
+            except KeyboardInterrupt:
+                pool.shutdown(wait=False, cancel_futures=True)
+                self.console.print("interrupted: the lanes in flight go on to their audit, no other begins")
+                raise
 
     def _require_faults(self, baseline: Conservation) -> None:
         self.console.print(f"baseline, plain foreachBatch: {len(baseline.lost)} lost, {len(baseline.doubled)} doubled")
