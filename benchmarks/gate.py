@@ -175,8 +175,9 @@ class GateRun:
             source_range = read_source_range(self.spark, checkpoint, batch_id)
             query_id = str(read_query_id(self.spark, checkpoint))
             prepared = PreparedPipeline(stages, query_id, fingerprint(own), *self.tables, self.lease)
-            options = {"is_first": self.is_first, "expects_many": self.had_many}
-            own_batch = SparkBatch(prepared, batch, batch_id, source_range, None, **options)
+            own_batch = SparkBatch(
+                prepared, batch, batch_id, source_range, None, is_first=self.is_first, expects_many=self.had_many
+            )
             verdict = commit_batch(own_batch, frozenset())
             own_batch.forget_parsed()
             self.is_first, self.had_many = False, verdict is not None and has_many(verdict)
@@ -242,7 +243,8 @@ def _variant(
             return plain_batch(pipeline, path)
         case "plain_txn":
             return idempotent_batch(pipeline, path, checkpoint)
-        case "gate" if gate is not None:
+        case "gate":
+            assert gate is not None  # noqa: S101 - _open_gate has opened it
             return gate.batch(checkpoint)
         case _:
             return gx_batch(pipeline, path, suite)

@@ -38,8 +38,8 @@ def read_commits(table: Path) -> list[LoggedCommit]:
 def _read_commit(file: Path) -> LoggedCommit:
     actions = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line]
     transactions = {action["txn"]["appId"]: action["txn"]["version"] for action in actions if "txn" in action}
-    rows = sum(json.loads(action["add"]["stats"])["numRecords"] for action in actions if "add" in action)
-    files = tuple(action["add"]["path"] for action in actions if "add" in action)
+    added = [action["add"] for action in actions if "add" in action]
+    rows, files = sum(json.loads(one["stats"])["numRecords"] for one in added), tuple(one["path"] for one in added)
     schemas = [json.loads(action["metaData"]["schemaString"]) for action in actions if "metaData" in action]
     columns = tuple(field["name"] for field in schemas[0]["fields"]) if schemas else None
     return LoggedCommit(int(file.stem), transactions, rows, files, columns)

@@ -80,7 +80,8 @@ def random_cases(random: Random) -> Iterator[Case]:
 
 
 def _committing(tables: Tables, nth: int = 1) -> AtFile:
-    return AtFile(tables.target / "_delta_log", r"\.\d{20}\.json\..*", nth, is_fleeting=True)
+    """While the target is committed for the nth time; a commit also leaves a checksum, `.<version>.json.crc`."""
+    return AtFile(tables.target / "_delta_log", r"\.\d{20}\.json\..*\.tmp", nth, is_fleeting=True)
 
 
 _IN_RECOVERY = {

@@ -74,8 +74,7 @@ def plan(workshop: Workshop, servers: str, kills: int) -> list[Plan]:
     """The matrix, or an even part of it, and kills at random times beyond it; lanes of all kinds in turn."""
     kinds = [_Kind(workshop, trigger, servers if over_kafka else None) for trigger in Trigger for over_kafka in (0, 1)]
     first_starts = _first_starts(workshop)
-    of_schema = [kind.changing_schema("") for kind in kinds]
-    decks = [kind.scripted for kind in kinds] + [len(first_starts)] + [len(cases) for cases in of_schema]
+    decks = [deck for kind in kinds for deck in kind.decks] + [len(first_starts)]
     share = min(1.0, kills / sum(decks))
     scripted = sum(round(deck * share) for deck in decks)
     beyond = max(0, kills - scripted) // len(kinds)
@@ -96,8 +95,10 @@ class _Kind:
         return f"{'kafka' if self.servers else 'files'}-{self.trigger}"
 
     @property
-    def scripted(self) -> int:
-        return sum(map(len, self._groups(Bed(self.workshop.folder))))
+    def decks(self) -> list[int]:
+        """How many scripted kills there are: at the points of a batch, and around one that changes the schema."""
+        bed = Bed(self.workshop.folder)
+        return [sum(map(len, self._groups(bed))), len(self._schema_cases(bed))]
 
     def plans(self, share: float, beyond: int) -> list[Plan]:
         """The first part of the deck, dealt to lanes, and a lane of kills at random times."""
@@ -106,7 +107,8 @@ class _Kind:
         steady = [
             self._plan(str(number), partial(self._hand, count, slice(number, None, lanes))) for number in range(lanes)
         ]
-        of_schema = [self._plan("schema", partial(self._of_schema, share))] if self.changing_schema("") else []
+        _, changes = self.decks
+        of_schema = [self._plan("schema", partial(self._of_schema, round(changes * share)))] if changes else []
         at_random = [self._plan("any-time", partial(self._at_random, beyond))] if beyond else []
         return steady + of_schema + at_random
 
@@ -127,15 +129,14 @@ class _Kind:
         random = self.workshop.random(f"deck {self.name}")
         return steady_cases(bed.tables, over_files=not self.servers, random=random)
 
-    def changing_schema(self, lane: str) -> list[Case]:
-        """K15, for a lane of its own: over files with the one trigger, over Kafka with the other."""
+    def _of_schema(self, count: int, lane: Lane) -> list[Case]:
+        return self._schema_cases(Bed(self.workshop.folder / lane.name))[:count]
+
+    def _schema_cases(self, bed: Bed) -> list[Case]:
+        """For a lane of its own, over files with the one trigger and over Kafka with the other."""
         if bool(self.servers) != (self.trigger is Trigger.CONTINUOUS):
             return []
-        return schema_cases(Bed(self.workshop.folder / lane).tables, self.workshop.random(f"schema {self.name}"))
-
-    def _of_schema(self, share: float, lane: Lane) -> list[Case]:
-        cases = self.changing_schema(lane.name)
-        return cases[: round(len(cases) * share)]
+        return schema_cases(bed.tables, self.workshop.random(f"schema {self.name}"))
 
     def _at_random(self, count: int, _: Lane) -> list[Case]:
         return list(itertools.islice(random_cases(self.workshop.random(f"times {self.name}")), count))

@@ -47,6 +47,19 @@ def test_a_commit_that_changes_the_schema_meets_every_set_of_victims_before_in_a
     assert len({(case.kill.moment, case.kill.victims) for case in cases}) == len(cases)
 
 
+def test_a_commit_is_met_while_it_is_made_and_not_by_the_checksum_that_it_leaves():
+    met = [*creation_cases(TABLES), *schema_cases(TABLES, Random(1))]
+    met += steady_cases_in_a_row(over_files=True, random=Random(1))
+    log = TABLES.target / "_delta_log"
+    moments = {case.kill.moment for case in met if isinstance(case.kill.moment, AtFile)}
+    of_commits = [one for one in moments if one.folder == log and "checkpoint" not in one.pattern]
+    assert {one.nth for one in of_commits} == {1, 2}
+    name = f".{7:020}.json"
+    for one in of_commits:
+        assert re.fullmatch(one.pattern, f"{name}.607d64a0-930a.tmp")
+        assert not re.fullmatch(one.pattern, f"{name}.crc")
+
+
 @pytest.mark.parametrize("over_files", [True, False])
 def test_every_scripted_point_has_every_set_of_victims_as_often(over_files):
     cases = [case for case in steady_cases_in_a_row(over_files=over_files, random=Random(1)) if case.is_scripted]
