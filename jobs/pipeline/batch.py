@@ -15,6 +15,7 @@ from jobs.pipeline.account import SourceAccount, SourceFigures
 from jobs.pipeline.commit import Step, transaction
 from jobs.pipeline.delta import Commit, TransactionId, find_commit, last_transaction
 from jobs.pipeline.errors import AlreadyRunningError, ReconciliationError
+from jobs.pipeline.jvm import observed
 from jobs.pipeline.lease import Lease
 from jobs.pipeline.ledger import BatchRecord, Status, rewind_app_id
 from jobs.pipeline.quality.gate import (
@@ -89,7 +90,7 @@ def annotate_well_formed(parsed: DataFrame, stages: Stages) -> DataFrame:
 def inspect_frames(frames: Frames, gate: Gate) -> Verdict:
     """Run one Spark job over the frames, writing nothing, and judge what it observed."""
     frames.annotated.write.format("noop").mode("overwrite").save()
-    return gate.judge(frames.source.get, frames.gated.get)
+    return gate.judge(observed(frames.source), observed(frames.gated))
 
 
 @dataclass(slots=True)
@@ -132,7 +133,7 @@ class SparkBatch:
         good = passed(frames.annotated, stages.target.names)
         with self._timed("write"):
             self._staged = stage_rows(good, stages.pipeline.spec.sink, self._transaction(Step.TARGET))
-            verdict = stages.gate.judge(frames.source.get, frames.gated.get)
+            verdict = stages.gate.judge(observed(frames.source), observed(frames.gated))
         if self.is_first:
             self._refuse_if_committed_meanwhile()
         self._settle(verdict)
