@@ -14,6 +14,7 @@ from pyspark.sql import SparkSession
 
 from jobs.pipeline.conf import Bundle, load_pipeline
 from jobs.pipeline.errors import EsclusaError, UnavailableError
+from jobs.pipeline.jvm import jvm_class
 from jobs.pipeline.runner import PipelineRun
 from jobs.pipeline.session import PACKAGES, class_archive, jars_folder, start_session
 
@@ -87,12 +88,11 @@ def _open_kafka(spark: SparkSession) -> None:
     """Load Spark's source and Kafka's client; neither asks a broker before it reads."""
     servers = "127.0.0.1:1"
     spark.readStream.format("kafka").options(**{"kafka.bootstrap.servers": servers, "subscribe": "example"}).load()
-    jvm: Any = spark._jvm  # noqa: SLF001 - PySpark has no door to the client
-    settings = jvm.java.util.HashMap()
+    settings = jvm_class(spark, "java.util.HashMap")()
     settings.put("bootstrap.servers", servers)
     for kind in ("key", "value"):
         settings.put(f"{kind}.deserializer", "org.apache.kafka.common.serialization.ByteArrayDeserializer")
-    jvm.org.apache.kafka.clients.consumer.KafkaConsumer(settings).close()
+    jvm_class(spark, "org.apache.kafka.clients.consumer.KafkaConsumer")(settings).close()
 
 
 def _pyspark_jars() -> Path:

@@ -11,6 +11,7 @@ from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
 from jobs.pipeline.errors import UnavailableError, root_cause
+from jobs.pipeline.jvm import jvm_class
 from jobs.pipeline.offsets import OffsetRange, Offsets
 from jobs.pipeline.secret_text import reveal
 from jobs.pipeline.source_model import KafkaSource
@@ -18,6 +19,7 @@ from jobs.pipeline.source_model import KafkaSource
 CONNECT_TIMEOUT_SECONDS = 5
 _STALL_SECONDS = 60
 _POLL_MS = 1000
+_PARTITION = "org.apache.kafka.common.TopicPartition"
 _BYTES = "org.apache.kafka.common.serialization.ByteArrayDeserializer"
 
 
@@ -47,10 +49,10 @@ def read_topic_ids(spark: SparkSession, source: KafkaSource) -> dict[str, str]:
 
     A topic that is deleted and created again has another id, though its offsets may look the same.
     """
-    with _admin(spark, source) as (jvm, admin):
+    with _admin(spark, source) as admin:
         names = admin.listTopics().names().get()
-        wanted = jvm.java.util.ArrayList()
-        for name in _topics(jvm, source, [str(name) for name in names]):
+        wanted = jvm_class(spark, "java.util.ArrayList")()
+        for name in _topics(spark, source, [str(name) for name in names]):
             wanted.add(name)
         found = admin.describeTopics(wanted).allTopicNames().get()
         return {str(name): str(found[name].topicId().toString()) for name in found}
@@ -61,20 +63,21 @@ def read_bounds(spark: SparkSession, source: KafkaSource, position: Offsets) -> 
 
     A topic that is gone is left out.
     """
-    with _admin(spark, source) as (jvm, admin):
+    with _admin(spark, source) as admin:
         there = {str(name) for name in admin.listTopics().names().get()}
         partitions = {
-            (topic, partition): jvm.org.apache.kafka.common.TopicPartition(topic, int(partition))
+            (topic, partition): jvm_class(spark, _PARTITION)(topic, int(partition))
             for topic in there & position.keys()
             for partition in position[topic]
         }
-        spec = jvm.org.apache.kafka.clients.admin.OffsetSpec
-        earliest, latest = (_list_offsets(jvm, admin, partitions, which) for which in (spec.earliest(), spec.latest()))
+        spec = jvm_class(spark, "org.apache.kafka.clients.admin.OffsetSpec")
+        ends = (spec.earliest(), spec.latest())
+        earliest, latest = (_list_offsets(spark, admin, partitions, which) for which in ends)
     return earliest, latest
 
 
-def _list_offsets(jvm: Any, admin: Any, partitions: dict[tuple[str, str], Any], which: Any) -> Offsets:
-    asked = jvm.java.util.HashMap()
+def _list_offsets(spark: SparkSession, admin: Any, partitions: dict[tuple[str, str], Any], which: Any) -> Offsets:
+    asked = jvm_class(spark, "java.util.HashMap")()
     for partition in partitions.values():
         asked.put(partition, which)
     found = admin.listOffsets(asked).all().get() if partitions else {}
@@ -90,8 +93,7 @@ def count_records(spark: SparkSession, source: KafkaSource, ranges: list[OffsetR
     Fewer than offsets: aborted records, the markers of transactions, and what compaction removed are none. Raises
     UnavailableError if the broker hands nothing over for a minute; the client's own error if a range's start is gone.
     """
-    jvm: Any = spark._jvm  # noqa: SLF001
-    settings = _settings(jvm, source)
+    settings = _settings(spark, source)
     for key, value in {
         "key.deserializer": _BYTES,
         "value.deserializer": _BYTES,
@@ -100,20 +102,21 @@ def count_records(spark: SparkSession, source: KafkaSource, ranges: list[OffsetR
         "max.poll.records": "10000",
     }.items():
         settings.put(key, value)
-    consumer = jvm.org.apache.kafka.clients.consumer.KafkaConsumer(settings)
+    consumer = jvm_class(spark, "org.apache.kafka.clients.consumer.KafkaConsumer")(settings)
     try:
-        return sum(_count_range(jvm, consumer, one) for one in ranges if one.count)
+        return sum(_count_range(spark, consumer, one) for one in ranges if one.count)
     finally:
         consumer.close()
 
 
-def _count_range(jvm: Any, consumer: Any, wanted: OffsetRange) -> int:
-    partition = jvm.org.apache.kafka.common.TopicPartition(wanted.topic, wanted.partition)
-    consumer.assign(jvm.java.util.Collections.singletonList(partition))
+def _count_range(spark: SparkSession, consumer: Any, wanted: OffsetRange) -> int:
+    partition = jvm_class(spark, _PARTITION)(wanted.topic, wanted.partition)
+    consumer.assign(jvm_class(spark, "java.util.Collections").singletonList(partition))
     consumer.seek(partition, wanted.start)
+    patience = jvm_class(spark, "java.time.Duration").ofMillis(_POLL_MS)
     count, position, moved = 0, wanted.start, time.monotonic()
     while position < wanted.until:
-        records = consumer.poll(jvm.java.time.Duration.ofMillis(_POLL_MS)).records(partition)
+        records = consumer.poll(patience).records(partition)
         reached = int(consumer.position(partition))
         if reached > wanted.until:
             count += sum(int(record.offset()) < wanted.until for record in records)
@@ -127,13 +130,16 @@ def _count_range(jvm: Any, consumer: Any, wanted: OffsetRange) -> int:
 
 
 @contextmanager
-def _admin(spark: SparkSession, source: KafkaSource) -> Iterator[tuple[Any, Any]]:
-    """An AdminClient; a broker that does not answer it in time (kafka.default.api.timeout.ms) is unavailable."""
+def _admin(spark: SparkSession, source: KafkaSource) -> Iterator[Any]:
+    """An AdminClient, of the JVM, which takes all options of the stream.
+
+    A broker that does not answer it in time (kafka.default.api.timeout.ms) is unavailable.
+    """
     require_broker(source)
-    jvm: Any = spark._jvm  # noqa: SLF001 - the client that Spark reads with takes all of its options
-    admin = jvm.org.apache.kafka.clients.admin.AdminClient.create(_settings(jvm, source))
+    client = jvm_class(spark, "org.apache.kafka.clients.admin.AdminClient")
+    admin = client.create(_settings(spark, source))
     try:
-        yield jvm, admin
+        yield admin
     except Py4JJavaError as error:
         if "TimeoutException" not in str(error):
             raise
@@ -144,17 +150,18 @@ def _admin(spark: SparkSession, source: KafkaSource) -> Iterator[tuple[Any, Any]
         admin.close()
 
 
-def _settings(jvm: Any, source: KafkaSource) -> Any:
-    settings = jvm.java.util.HashMap()
+def _settings(spark: SparkSession, source: KafkaSource) -> Any:
+    settings = jvm_class(spark, "java.util.HashMap")()
     for key, value in revealed(source.options).items():
         if key.startswith("kafka."):
             settings.put(key.removeprefix("kafka."), value)
     return settings
 
 
-def _topics(jvm: Any, source: KafkaSource, names: list[str]) -> list[str]:
+def _topics(spark: SparkSession, source: KafkaSource, names: list[str]) -> list[str]:
     options = source.options
     if "subscribePattern" in options:
-        return [name for name in names if jvm.java.util.regex.Pattern.matches(options["subscribePattern"], name)]
+        pattern = jvm_class(spark, "java.util.regex.Pattern")
+        return [name for name in names if pattern.matches(options["subscribePattern"], name)]
     chosen = json.loads(options["assign"]) if "assign" in options else options["subscribe"].split(",")
     return [name for name in names if name in {one.strip() for one in chosen}]
