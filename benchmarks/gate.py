@@ -1,4 +1,4 @@
-"""What the gate costs: plain `foreachBatch` append, Esclusa's gate, and Great Expectations, side by side.
+"""What the gate costs: plain `foreachBatch` append, Esclusa's gate, its parts, and Great Expectations, side by side.
 
 Every figure is CPU seconds (this process and its JVM) and wall seconds of one micro-batch from Kafka, measured
 inside foreachBatch, the variants in turn in one process after a warm-up: batches of `--rows` with shares of bad rows,
@@ -20,29 +20,32 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.dev import flights
 from jobs.dev.broker import running_broker
 from jobs.dev.produce import create_topic, produce
-from jobs.pipeline.batch import PreparedPipeline, SparkBatch
+from jobs.pipeline.batch import PreparedPipeline, SparkBatch, build_frames
 from jobs.pipeline.checkpoint import read_query_id, read_source_range
 from jobs.pipeline.commit import commit_batch
 from jobs.pipeline.conf import Bundle, load_pipeline
 from jobs.pipeline.lease import Lease, hold_lease
 from jobs.pipeline.model import Pipeline
 from jobs.pipeline.prepare import open_tables
-from jobs.pipeline.quality.gate import has_many
+from jobs.pipeline.quality.gate import has_many, passed
+from jobs.pipeline.record import MALFORMED
 from jobs.pipeline.session import read_properties, start_session
 from jobs.pipeline.sinks import ensure_target
 from jobs.pipeline.small_table import SmallTable
 from jobs.pipeline.sources.source import open_stream
 from jobs.pipeline.stages import compile_stages, fingerprint
+from jobs.pipeline.transforms import apply_transforms
 
 ROOT = Path(__file__).parent.parent
 TICKS_PER_SECOND = 100
 TINY_ROWS = 1_000
+VARIANTS = ["plain", "plain_txn", "parsed", "checked", "gate", "gx"]
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,32 @@ def idempotent_batch(pipeline: Pipeline, path: str, checkpoint: str) -> Callable
     return run
 
 
-def gx_batch(pipeline: Pipeline, path: str, suite_file: Path) -> Callable[[DataFrame, int], None]:
+def parsed_batch(spark: SparkSession, pipeline: Pipeline, path: str) -> Callable[[DataFrame, int], None]:
+    """Of Esclusa its parser only: malformed rows are told from the others, counted and gathered, then left out."""
+    stages = compile_stages(spark, open_stream(spark, pipeline), pipeline)
+
+    def run(unparsed: DataFrame, _: int) -> None:
+        counts = (*stages.gate.source_counts, *stages.gate.source_gathered)
+        parsed = stages.parser(unparsed).observe(Observation(), *counts)
+        well_formed = parsed.where(F.col(MALFORMED).isNull()).drop(MALFORMED)
+        shaped = apply_transforms(well_formed, pipeline, stages.batch_time)
+        shaped.select(stages.target.names).write.format("delta").mode("append").save(path)
+
+    return run
+
+
+def checked_batch(spark: SparkSession, pipeline: Pipeline, path: str) -> Callable[[DataFrame, int], None]:
+    """Parser and checks, as the gate has them, without the protocol: a plain append, no quarantine, no ledger."""
+    stages = compile_stages(spark, open_stream(spark, pipeline), pipeline)
+
+    def run(unparsed: DataFrame, _: int) -> None:
+        frames = build_frames(stages.parser(unparsed), stages)
+        passed(frames.annotated, stages.target.names).write.format("delta").mode("append").save(path)
+
+    return run
+
+
+def gx_batch(pipeline: Pipeline, path: str) -> Callable[[DataFrame, int], None]:
     """Great Expectations validates the cached batch; then it is appended as it is."""
     import great_expectations as gx  # noqa: PLC0415 - slow to import, and only one variant needs it
 
@@ -132,7 +160,7 @@ def gx_batch(pipeline: Pipeline, path: str, suite_file: Path) -> Callable[[DataF
     context.variables.progress_bars = {"globally": False}
     asset = context.data_sources.add_spark(name="bench").add_dataframe_asset(name="bench")
     definition = asset.add_batch_definition_whole_dataframe("batch")
-    content = json.loads(suite_file.read_text())
+    content = json.loads((Path(pipeline.root) / "conf" / "suites" / "bench.json").read_text())
     suite = gx.ExpectationSuite(name="bench", expectations=content["expectations"])
 
     def run(unparsed: DataFrame, _: int) -> None:
@@ -217,13 +245,13 @@ def run_load(spark: SparkSession, folder: Path, servers: str, arguments: argpars
     create_topic(servers, load.topic)
     produce(servers, load.topic, records(load.rows, load.bad_share))
     pipeline = write_bundle(folder / load.topic, servers, load.topic)
-    suite = folder / load.topic / "conf" / "suites" / "bench.json"
     costs: dict[str, list[Cost]] = {}
     with _open_gate(spark, pipeline, arguments.variants) as gate:
         for number in range(arguments.warm_up + arguments.rounds):
             for variant in arguments.variants:
                 checkpoint = str(folder / load.topic / f"checkpoint-{variant}-{number}")
-                cost = measure(spark, pipeline, checkpoint, _variant(pipeline, gate, variant, checkpoint, suite))
+                run = _variant(spark, pipeline, gate, variant, checkpoint)
+                cost = measure(spark, pipeline, checkpoint, run)
                 if number >= arguments.warm_up:
                     costs.setdefault(variant, []).append(cost)
     print_costs(load.title, costs)
@@ -235,7 +263,7 @@ def _open_gate(spark: SparkSession, pipeline: Pipeline, variants: list[str]) -> 
 
 
 def _variant(
-    pipeline: Pipeline, gate: GateRun | None, variant: str, checkpoint: str, suite: Path
+    spark: SparkSession, pipeline: Pipeline, gate: GateRun | None, variant: str, checkpoint: str
 ) -> Callable[[DataFrame, int], None]:
     path = f"{pipeline.spec.sink.path}_{variant}"
     match variant:
@@ -243,11 +271,15 @@ def _variant(
             return plain_batch(pipeline, path)
         case "plain_txn":
             return idempotent_batch(pipeline, path, checkpoint)
+        case "parsed":
+            return parsed_batch(spark, pipeline, path)
+        case "checked":
+            return checked_batch(spark, pipeline, path)
         case "gate":
             assert gate is not None  # noqa: S101 - _open_gate has opened it
             return gate.batch(checkpoint)
         case _:
-            return gx_batch(pipeline, path, suite)
+            return gx_batch(pipeline, path)
 
 
 def print_costs(title: str, costs: dict[str, list[Cost]]) -> None:
@@ -282,7 +314,7 @@ def run_one(variant: str, servers: str, folder: Path) -> None:
     spark = open_spark()
     checkpoint = str(folder / "checkpoint")
     with _open_gate(spark, pipeline, [variant]) as gate:
-        run = _variant(pipeline, gate, variant, checkpoint, folder / "conf" / "suites" / "bench.json")
+        run = _variant(spark, pipeline, gate, variant, checkpoint)
         print(json.dumps(vars(measure(spark, pipeline, checkpoint, run))))
 
 
@@ -298,7 +330,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--warm-up", type=int, default=4)
     parser.add_argument("--shares", type=float, nargs="+", default=[0.0, 0.01, 0.2])
-    parser.add_argument("--variants", nargs="+", default=["plain", "plain_txn", "gate", "gx"])
+    parser.add_argument("--variants", nargs="+", default=VARIANTS)
     parser.add_argument("--first", action="store_true", help="only the first batch of a process")
     parser.add_argument("--steady", action="store_true", help="only batches after the first")
     parser.add_argument("--one", nargs=3, metavar=("VARIANT", "SERVERS", "FOLDER"), help=argparse.SUPPRESS)
