@@ -1,8 +1,11 @@
 """Column names as Spark takes them literally, dots, spaces and back quotes included."""
 
+from collections.abc import Mapping
 from typing import cast
 
-from pyspark.sql.types import StructType
+from pyspark.sql.types import ArrayType, DataType, MapType, StructType
+
+Instead = Mapping[type[DataType], str]
 
 
 def quote(name: str) -> str:
@@ -15,6 +18,21 @@ def read_ddl(ddl: str) -> StructType:
     return cast("StructType", StructType.fromDDL(ddl))
 
 
-def column_list(schema: StructType) -> str:
-    """A schema as DDL text, without NOT NULL: missing values are for checks to judge."""
-    return ", ".join(f"{quote(field.name)} {field.dataType.simpleString()}" for field in schema.fields)
+def column_list(schema: StructType, instead: Instead | None = None) -> str:
+    """A schema as DDL text, without NOT NULL: missing values are for checks to judge.
+
+    `instead` gives the type to write for all leaves of a type, such as `{DecimalType: "string"}`.
+    """
+    return ", ".join(f"{quote(field.name)} {_type_text(field.dataType, instead or {})}" for field in schema.fields)
+
+
+def _type_text(type_: DataType, instead: Instead) -> str:
+    match type_:
+        case StructType():
+            return f"struct<{', '.join(f'{quote(f.name)}: {_type_text(f.dataType, instead)}' for f in type_.fields)}>"
+        case ArrayType():
+            return f"array<{_type_text(type_.elementType, instead)}>"
+        case MapType():
+            return f"map<{_type_text(type_.keyType, instead)}, {_type_text(type_.valueType, instead)}>"
+        case _:
+            return instead.get(type(type_), type_.simpleString())

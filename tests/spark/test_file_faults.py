@@ -303,3 +303,14 @@ def test_file_that_vanishes_before_it_is_read_stops_the_run(bench, monkeypatch):
     monkeypatch.undo()
     bench.run()
     assert sorted(row["id"] for row in bench.target()) == [1, 2]
+
+
+@pytest.mark.fault("R13")
+def test_partition_columns_stay_where_a_file_beside_is_corrupt(bench):
+    bench.define_files("parquet", schema=False)
+    rows = bench.spark.sql("SELECT 1 AS id, DATE'2026-01-01' AS day UNION ALL SELECT 2, DATE'2026-01-02'")
+    rows.write.partitionBy("day").parquet(f"{bench.folder}/landing", mode="append")
+    bench.write("landing/day=2026-01-02/bad.parquet", b"PAR1 nothing of the kind")
+    bench.run()
+    assert {row["id"]: str(row["day"]) for row in bench.target()} == {1: "2026-01-01", 2: "2026-01-02"}
+    assert [row["source"]["path"].endswith("/bad.parquet") for row in bench.quarantine()] == [True]

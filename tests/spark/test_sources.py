@@ -156,3 +156,50 @@ def test_hostile_column_names_are_taken_literally(bench, expect):
     )
     [batch] = bench.run()
     assert (batch.rows_written, batch.verdict.rows_quarantined) == (1, 1)
+
+
+def test_multi_line_csv_whose_header_differs_is_set_apart_whole(bench):
+    """Spark would pass over any first line, and put values into the wrong columns."""
+    bench.define_files("csv", "{header: true, multiLine: true}", ddl="id STRING, name STRING")
+    bench.write("landing/a.csv", "name,id\na,1\n")
+    bench.write("landing/b.csv", "2,b\n3,c\n")
+    bench.write("landing/c.csv", "id,name\n4,d\n")
+    bench.run()
+    assert [row["id"] for row in bench.target()] == ["4"]
+    assert sorted(row["source"]["path"][-5:] for row in bench.quarantine()) == ["a.csv", "b.csv"]
+    assert all("CSV header does not conform" in row["_errors"][0]["message"] for row in bench.quarantine())
+
+
+def test_values_that_spark_changes_are_malformed_in_multi_line_json_too(bench):
+    bench.define_files("json", "{multiLine: true}", ddl="id INT, small TINYINT, at TIMESTAMP")
+    bench.write("landing/a.json", '[{"id": 1, "small": 127}, {"id": 2, "small": 200}, {"id": 3, "at": 1764000000000}]')
+    bench.run()
+    assert [(row["id"], row["small"]) for row in bench.target()] == [(1, 127)]
+    assert bench.spark.read.format("delta").load(f"{bench.folder}/lake/p").schema["small"].dataType.typeName() == "byte"
+    messages = {json.loads(row["raw"])["id"]: row["_errors"][0]["message"] for row in bench.quarantine()}
+    assert messages == {2: "small: number out of range", 3: "at: day or time out of range"}
+
+
+@pytest.mark.parametrize("options", ["{comment: ''}", "{escape: ''}"])
+def test_an_empty_sign_is_none(bench, options):
+    bench.define_files("csv", options)
+    bench.write("landing/a.csv", '1,a\n2,"open\n')
+    bench.run()
+    assert [row["id"] for row in bench.target()] == [1]
+    assert malformed(bench) == {b'2,"open': "unbalanced quotes"}
+
+
+@pytest.mark.parametrize(("sep", "between"), [(r"'\t'", "\t"), ("'||'", "||")])
+def test_header_between_other_separators_is_no_row(bench, sep, between):
+    bench.define_files("csv", f"{{header: true, sep: {sep}}}")
+    bench.write("landing/a.csv", f"id{between}name\n1{between}a\n")
+    bench.run()
+    assert [(row["id"], row["name"]) for row in bench.target()] == [(1, "a")]
+
+
+def test_nested_names_are_taken_literally(bench):
+    bench.define_files("json", ddl="id INT, meta STRUCT<`content-type`: STRING, `a.b`: ARRAY<STRUCT<`c-d`: INT>>>")
+    bench.write("landing/a.json", '{"id": 1, "meta": {"content-type": "x", "a.b": [{"c-d": 2}]}}\n')
+    bench.run()
+    [row] = bench.target()
+    assert row["meta"] == {"content-type": "x", "a.b": [{"c-d": 2}]}

@@ -13,18 +13,16 @@ from pyspark.sql import SparkSession
 from jobs.pipeline.checkpoint import SeenFile
 from jobs.pipeline.errors import StateMismatchError, full_text, root_cause
 from jobs.pipeline.source_model import FilesSource
-from jobs.pipeline.storage import exists, local_path
+from jobs.pipeline.storage import GLOB_SIGNS, exists, local_path
 
 _CORRUPT = re.compile(
     r"EOFException|ZipException|stream CRC failure|incorrect (header|data) check|not a gzip|invalid (block|stored|code)"
     r"|ZstdIOException|[Ss]nappy|[Ll]z4|[Bb][Zz]ip2|is not a Parquet file|corrupted file: |org\.apache\.parquet\."
     r"|SchemaColumnConvertNotSupported|COLUMN_DATA_TYPE_MISMATCH|Malformed ORC|org\.apache\.orc\.|protobuf"
-    r"|org\.apache\.avro\.|Not an Avro data file|TextParsingException|MALFORMED_CSV|HEADER_DIFFERS"
+    r"|org\.apache\.avro\.|Not an Avro data file|TextParsingException|MALFORMED_CSV|HEADER_DIFFERS|CSV header"
     r"|Relative path in absolute URI"
 )
 """What stands in the first cause of a failure that a file's content brings about, however often it is read."""
-_GLOB_SIGNS = frozenset("*?[]{}\\")
-
 
 SPARK_FAILURES = (PySparkException, Py4JJavaError)
 """What a Spark job raises: PySpark has classes of its own for some failures only."""
@@ -66,7 +64,7 @@ def find_corrupt(paths: list[str], read: Callable[[list[str]], None]) -> dict[st
 
 def has_glob_signs(files: list[SeenFile]) -> bool:
     """Whether some name looks like a pattern; Spark's file stream then reads the other files of the batch twice."""
-    return any(_GLOB_SIGNS.intersection(file.plain_path) for file in files)
+    return any(GLOB_SIGNS.intersection(file.plain_path) for file in files)
 
 
 def require_files(spark: SparkSession, files: list[SeenFile], batch_id: int) -> None:
@@ -87,7 +85,7 @@ def find_skipped(source: FilesSource, seen: list[SeenFile]) -> list[SkippedFile]
     Empty for a glob pattern or an object store.
     """
     root = local_path(source.path)
-    if root is None or _GLOB_SIGNS.intersection(root):
+    if root is None or GLOB_SIGNS.intersection(root):
         return []
     read = {local_path(file.path): file.modified_ms for file in seen}
     is_recursive = source.options.get("recursiveFileLookup", "false").lower() == "true"

@@ -1,8 +1,5 @@
 """File directories: csv, json, parquet, orc, avro, xml, text."""
 
-import csv
-import io
-
 from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame, DataFrameReader, SparkSession
 from pyspark.sql import functions as F
@@ -13,8 +10,18 @@ from jobs.pipeline.columns import column_list, quote, read_ddl
 from jobs.pipeline.errors import UnavailableError
 from jobs.pipeline.record import MALFORMED, RECORD, ROW_ID
 from jobs.pipeline.source_model import FileFormat, FilesSource
-from jobs.pipeline.sources.text_values import CORRUPT, Parser, compile_csv, compile_json, first_reason, text_reason
-from jobs.pipeline.storage import matches
+from jobs.pipeline.sources.ranges import WIDENED, beyond_byte, beyond_calendar
+from jobs.pipeline.sources.text_values import (
+    CORRUPT,
+    Parser,
+    as_declared,
+    compile_csv,
+    compile_json,
+    first_reason,
+    separator_of,
+    text_reason,
+)
+from jobs.pipeline.storage import GLOB_SIGNS, matches
 
 _STREAM_ONLY = frozenset(
     "maxFilesPerTrigger maxBytesPerTrigger latestFirst cleanSource sourceArchiveDir retentionDuration".split()
@@ -47,7 +54,7 @@ def open_sample(spark: SparkSession, source: FilesSource, ddl: str | None) -> Da
 def open_files(spark: SparkSession, source: FilesSource, ddl: str | None, paths: list[str]) -> DataFrame:
     """These files, as a static frame of the same columns; names are taken literally."""
     options = {key: value for key, value in _reader_options(source).items() if key not in _STREAM_ONLY}
-    literally = {"__globPaths__": "false", "recursiveFileLookup": "true"}
+    literally = {"__globPaths__": "false"} | _where_partitions_begin(source)
     return _open(spark.read.options(**options | literally), spark, source, ddl, paths)
 
 
@@ -69,7 +76,8 @@ def compile_parser(columns: list[str], source: FilesSource, ddl: str | None) -> 
     Header lines and blank lines are no rows.
     """
     if not source.is_line_based:
-        return _compile_columns(columns)
+        is_text = source.format in _WITH_CORRUPT_COLUMN
+        return _compile_columns(columns, read_ddl(ddl) if ddl and is_text else StructType())
     line = F.col(_LINE)
     row_id = [F.col(ROW_ID)] if ROW_ID in columns else []
     record = _record(line.cast("binary").alias("raw"), *row_id)
@@ -94,8 +102,19 @@ def _require_path(spark: SparkSession, path: str) -> None:
 def _reader_options(source: FilesSource) -> dict[str, str]:
     if source.is_line_based:
         return {key: value for key, value in source.options.items() if key in _LISTING}
-    corrupt = {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": CORRUPT}
-    return source.options | (corrupt if source.format in _WITH_CORRUPT_COLUMN else {})
+    if source.format not in _WITH_CORRUPT_COLUMN:
+        return source.options
+    options = {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": CORRUPT}
+    if source.format is FileFormat.CSV:
+        options["enforceSchema"] = "false"  # a header with other names is an error, not a line to pass over
+    return source.options | options
+
+
+def _where_partitions_begin(source: FilesSource) -> dict[str, str]:
+    """For files given by name: partition columns (`day=2026-01-01/`) as the stream has them; a glob cannot say."""
+    if source.is_line_based or GLOB_SIGNS.intersection(source.path):
+        return {"recursiveFileLookup": "true"}
+    return {"basePath": source.path}
 
 
 def _open(
@@ -120,7 +139,7 @@ def _open(
 
 def _columns_on_disk(spark: SparkSession, source: FilesSource, ddl: str | None) -> str:
     if ddl is not None:
-        columns = column_list(read_ddl(ddl))
+        columns = column_list(read_ddl(ddl), WIDENED if source.format is FileFormat.JSON else None)
         return f"{columns}, {CORRUPT} string" if source.format in _WITH_CORRUPT_COLUMN else columns
     try:
         return column_list(spark.read.format(_spark_name(source)).load(source.path).schema)
@@ -141,21 +160,30 @@ def _record(*raw: Column) -> Column:
     return F.struct(*raw, *(file[name].alias(name) for name in ("path", "modified_at", "block_start"))).alias(RECORD)
 
 
-def _compile_columns(columns: list[str]) -> Parser:
+def _compile_columns(columns: list[str], schema: StructType) -> Parser:
+    """Parser of rows that Spark has read from text by this schema, or from a format that has its own (no fields)."""
     names = [name for name in columns if name not in {_META, CORRUPT}]
-    data = [F.col(quote(name)) for name in names]
+    declared = {field.name: field for field in schema.fields}
+    read = {name: F.col(quote(name)) for name in names}
+    data = [as_declared(read[name], declared[name]).alias(name) if name in declared else read[name] for name in names]
     corrupt = F.col(CORRUPT) if CORRUPT in columns else F.lit(None).cast("string")
-    record = _record(corrupt.cast("binary").alias("raw"), F.struct(*data).alias("columns"))
-    reason = first_reason(("malformed record, or a field does not fit its type", corrupt.isNotNull())).alias(MALFORMED)
-    return lambda unparsed: unparsed.select(record, reason, *data)
+    row = F.struct(*read.values())
+    record = _record(corrupt.cast("binary").alias("raw"), row.alias("columns"))
+    reason = first_reason(
+        ("malformed record, or a field does not fit its type", corrupt.isNotNull()),
+        *beyond_calendar(row, schema),
+        *beyond_byte(row, schema),
+    )
+    return lambda unparsed: unparsed.select(record, reason.alias(MALFORMED), *data)
 
 
 def _is_data_line(source: FilesSource, schema: StructType) -> Column:
     """Not blank, not a comment, and not the header: a line that holds just the columns' names, in order."""
     line = F.col(_LINE)
     is_data = F.trim(line) != ""
-    if "comment" in source.options:
-        is_data = is_data & ~line.startswith(source.options["comment"])
+    comment = source.options.get("comment")
+    if comment:
+        is_data = is_data & ~line.startswith(comment)
     if source.options.get("header", "false").lower() == "true":
         is_data = (
             is_data & ~F.trim(line).isin(_header_lines(source, schema)) & _has_no_other_order(line, source, schema)
@@ -165,7 +193,7 @@ def _is_data_line(source: FilesSource, schema: StructType) -> Column:
 
 def _has_no_other_order(line: Column, source: FilesSource, schema: StructType) -> Column:
     """TRUE, or an error: a header with the schema's names in another order would put every value in a wrong column."""
-    names = F.split(F.regexp_replace(F.trim(line), r'["\ufeff]', ""), f"\\Q{_separator(source)}\\E")
+    names = F.split(F.regexp_replace(F.trim(line), r'["\ufeff]', ""), f"\\Q{separator_of(source.options)}\\E")
     is_header = F.array_sort(names) == F.array(*map(F.lit, sorted(schema.fieldNames())))
     as_long = F.length(line) >= sum(map(len, schema.fieldNames()))
     is_permuted = as_long & line.contains(schema.fieldNames()[0]) & is_header
@@ -173,18 +201,13 @@ def _has_no_other_order(line: Column, source: FilesSource, schema: StructType) -
     return F.when(is_permuted, F.raise_error(message).cast("boolean")).otherwise(F.lit(True))
 
 
-def _separator(source: FilesSource) -> str:
-    return source.options.get("sep", source.options.get("delimiter", ","))
-
-
 def _header_lines(source: FilesSource, schema: StructType) -> list[str]:
     """The header as an upstream may write it: bare, or every name in quotes; with or without a byte order mark."""
-    quote_mark = source.options.get("quote", '"') or '"'
-    lines = []
-    for style in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL):
-        text = io.StringIO()
-        csv.writer(text, delimiter=_separator(source), quotechar=quote_mark, quoting=style, lineterminator="").writerow(
-            schema.fieldNames()
-        )
-        lines.append(text.getvalue())
-    return [mark + line for mark in ("", "\ufeff") for line in lines]
+    separator, mark = separator_of(source.options), source.options.get("quote", '"') or '"'
+    quoted = [f"{mark}{name.replace(mark, mark * 2)}{mark}" for name in schema.fieldNames()]
+    needed = [
+        quoted_name if separator in name or mark in name else name
+        for name, quoted_name in zip(schema.fieldNames(), quoted, strict=True)
+    ]
+    lines = (separator.join(needed), separator.join(quoted))
+    return [order_mark + line for order_mark in ("", "\ufeff") for line in lines]

@@ -22,6 +22,8 @@ from pyspark.sql.types import (
 Test = Callable[[Column], Column]
 """A value -> whether it is so; NULL counts as no."""
 
+WIDENED: dict[type[DataType], str] = {ByteType: "smallint"}
+"""As what JSON is parsed, for `beyond_byte` to see what is there."""
 _NUMBER_WITH_EXPONENT_OR_LONG = r"[0-9.][eE]\+?[0-9]|[0-9]{39}"
 
 
@@ -39,10 +41,7 @@ def leaf_test(type_: DataType, leaf: Callable[[DataType], Test | None]) -> Test 
 
 
 def out_of_range(value: Column, schema: StructType, text: Column) -> Iterator[tuple[str, Column]]:
-    """Reasons: a number that became Infinity though the text does not say so; a time outside of years 1 to 9999.
-
-    No other engine takes such years, and they are what epoch milliseconds become when they are read as seconds.
-    """
+    """Reasons: a number that became Infinity though the text does not say so; a time that `beyond_calendar` finds."""
 
     def is_infinite(number: Column) -> Column:
         return (F.abs(number) == F.lit(float("inf"))) & text.rlike(_NUMBER_WITH_EXPONENT_OR_LONG)
@@ -51,17 +50,28 @@ def out_of_range(value: Column, schema: StructType, text: Column) -> Iterator[tu
         return is_infinite if isinstance(type_, FloatType | DoubleType) else None
 
     yield from _reasons(value, schema, "number out of range", number)
+    yield from beyond_calendar(value, schema)
+
+
+def beyond_calendar(value: Column, schema: StructType) -> Iterator[tuple[str, Column]]:
+    """Reasons: a time outside of years 1 to 9999.
+
+    No other engine takes such years, and they are what epoch milliseconds become when they are read as seconds.
+    """
     yield from _reasons(value, schema, "day or time out of range", _time)
 
 
-def narrowed_bytes(value: Column, schema: StructType, text: Column) -> Iterator[tuple[str, Column]]:
-    """Reasons: a TINYINT of 128 to 255, which Spark's JSON parser takes for a negative number."""
+def beyond_byte(value: Column, schema: StructType) -> Iterator[tuple[str, Column]]:
+    """Reasons: a number beyond TINYINT, for values that were parsed as SMALLINT (`WIDENED`).
 
-    def is_narrowed(number: Column) -> Column:
-        return (number < 0) & ~F.rlike(text, F.concat(F.lit(r"[:\[,]\s*"), number.cast("string"), F.lit(r"\b")))
+    Spark's JSON parser takes 128 to 255 for negative TINYINTs, and refuses what is beyond SMALLINT.
+    """
+
+    def is_beyond(number: Column) -> Column:
+        return (number < F.lit(-128)) | (number > F.lit(127))
 
     yield from _reasons(
-        value, schema, "number out of range", lambda type_: is_narrowed if isinstance(type_, ByteType) else None
+        value, schema, "number out of range", lambda type_: is_beyond if isinstance(type_, ByteType) else None
     )
 
 

@@ -2,17 +2,18 @@
 
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import reduce
-from operator import and_
+from operator import and_, or_
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql.types import DecimalType, StructType
+from pyspark.sql.types import DataType, DecimalType, StructField, StructType
 
 from jobs.pipeline.columns import column_list
 from jobs.pipeline.record import MALFORMED, RECORD
-from jobs.pipeline.sources.ranges import leaf_test, narrowed_bytes, out_of_range
+from jobs.pipeline.sources.ranges import WIDENED, Test, beyond_byte, leaf_test, out_of_range
 
 CORRUPT = "_esclusa_corrupt"
 _PARSED = "_esclusa_parsed"
@@ -25,8 +26,9 @@ _NOT_JSON = "not valid JSON, or a field does not fit its type"
 _QUOTE = '"'
 _MOST_CSV_COLUMNS = "20480"
 """Spark's default of `maxColumns`."""
-_DECIMAL_TYPE = re.compile(r"\bdecimal\(\d+,\d+\)")
+_DECIMAL_COMMA = "a comma in a DECIMAL, which Spark would leave out; the option locale says what it means"
 _LONG_EXPONENT = r"[0-9.][eE][+-]?[0-9]{5}"
+_ESCAPED_DIGIT_OR_COMMA = r"\\u00[23]"
 _LONE_SURROGATE = (
     r"\\u[dD][89aAbB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89aAbB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 )
@@ -48,16 +50,18 @@ def compile_json(record: Column, raw: Column, schema: StructType, options: dict[
     key = f"_esclusa_{secrets.token_hex(4)}"
     framed = F.concat(F.lit(f'{{"{key}":['), raw.cast("string"), F.lit(f',{{"{key}":true}}]}}'))
     head, tail = f"{key} array<struct<{key}: boolean, ", f">>, {CORRUPT} string"
-    columns, parsing = column_list(schema), {**options, **_OPTIONS}
+    parsing = {**options, **_OPTIONS}
 
     def as_text() -> Column:
-        return F.from_json(framed, head + _DECIMAL_TYPE.sub("string", columns) + tail, parsing)[key][0]
+        return F.from_json(framed, head + column_list(schema, {DecimalType: "string"}) + tail, parsing)[key][0]
 
+    misread = _Misread(schema, as_text, None if "locale" in options else _number_with_comma(r"[:\[,]", _QUOTE))
     values, value, text = F.col(f"{_PARSED}.{key}"), F.col(_VALUE), F.col(f"{RECORD}.raw").cast("string")
     is_corrupt = F.col(f"{_PARSED}.{CORRUPT}").isNotNull()
     reason = first_reason(
         ("null value (tombstone)", F.col(_PLAIN).isNull()),
         (_NOT_UTF8, ~F.col(_PLAIN) & ~F.is_valid_utf8(text)),
+        *misread.reasons(F.col(_PARSED), text),
         ("empty value", is_corrupt & text.rlike(r"^\s*$")),
         (_NOT_JSON, is_corrupt),
         ("more than one JSON value in one record", F.size(values) > 2),  # noqa: PLR2004 - the value and the frame's end
@@ -65,9 +69,9 @@ def compile_json(record: Column, raw: Column, schema: StructType, options: dict[
         ("JSON null, not an object", value.isNull()),
         ("half of a surrogate pair", ~F.col(_PLAIN) & _has_lone_surrogate(text)),
         *out_of_range(value, schema, text),
-        *narrowed_bytes(value, schema, text),
+        *beyond_byte(value, schema),
     )
-    parsed = F.from_json(_unless_endless(framed, schema, as_text), head + columns + tail, parsing)
+    parsed = F.from_json(misread.unless(framed), head + column_list(schema, WIDENED) + tail, parsing)
     is_plain = is_plain_text(raw.cast("string"), "\\u")
     first = (record, is_plain.alias(_PLAIN), parsed.alias(_PARSED))
     second = (F.col(RECORD), F.col(_PLAIN), F.col(_PARSED), F.get(values, F.lit(0)).alias(_VALUE))
@@ -80,17 +84,19 @@ def compile_csv(record: Column, line: Column, schema: StructType, options: dict[
     columns, parsing = column_list(schema), {**options, **_OPTIONS}
 
     def as_text() -> Column:
-        return F.from_csv(line, F.lit(_DECIMAL_TYPE.sub("string", columns)), parsing)
+        return F.from_csv(line, F.lit(column_list(schema, {DecimalType: "string"})), parsing)
 
+    misread = _Misread(schema, as_text, None if "locale" in options else _csv_number_with_comma(options))
     value, text = F.col(_VALUE), F.col(f"{RECORD}.raw").cast("string")
     reason = first_reason(
         (_NOT_UTF8, ~F.col(_PLAIN) & ~F.is_valid_utf8(text)),
         (_NUL, ~F.col(_PLAIN) & text.contains("\0")),
+        *misread.reasons(value, text),
         (f"not {len(schema)} columns, or a column does not fit its type", value[CORRUPT].isNotNull() | value.isNull()),
         ("unbalanced quotes", ~F.col(_PLAIN) & _has_open_quote(text, options)),
         *out_of_range(value, schema, text),
     )
-    parsable = F.when(~_has_too_many_columns(line, options), _unless_endless(line, schema, as_text))
+    parsable = F.when(~_has_too_many_columns(line, options), misread.unless(line))
     parsed = F.from_csv(parsable, F.lit(f"{columns}, {CORRUPT} string"), parsing)
     is_plain = is_plain_text(line, "\0", *filter(None, [options.get("quote", _QUOTE)]))
     first = (record, is_plain.alias(_PLAIN), parsed.alias(_VALUE))
@@ -118,21 +124,65 @@ def is_plain_text(text: Column, *suspects: str) -> Column:
 
 
 def _fields(schema: StructType) -> list[Column]:
-    return [F.col(_VALUE)[field.name].alias(field.name) for field in schema.fields]
+    return [as_declared(F.col(_VALUE)[field.name], field).alias(field.name) for field in schema.fields]
 
 
-def _unless_endless(text: Column, schema: StructType, as_text: Callable[[], Column]) -> Column:
-    """The text, or NULL where a DECIMAL such as 1e30000000 would keep Spark's parser busy for minutes.
+def as_declared(value: Column, field: StructField) -> Column:
+    """A value that may have been parsed as a wider type (`WIDENED`); those that do not fit are malformed already."""
+    return value.try_cast(field.dataType) if "tinyint" in field.dataType.simpleString() else value
 
-    `as_text` parses the same text with text for decimals; it runs for the few rows that have such an exponent
-    anywhere, perhaps in a column where it means nothing.
+
+@dataclass(frozen=True, slots=True)
+class _Misread:
+    """DECIMALs that Spark's parsers must not see: 1e30000000 keeps them busy for minutes, "19,90" becomes 1990.
+
+    `as_text` parses the same text with text for decimals; it runs for the few rows that have such an exponent, or a
+    number with a comma, anywhere, perhaps in a column where it means nothing.
     """
-    is_endless = leaf_test(schema, lambda type_: _is_endless if isinstance(type_, DecimalType) else None)
-    if is_endless is None:
-        return text
-    return F.when(text.rlike(_LONG_EXPONENT), F.when(~F.coalesce(is_endless(as_text()), F.lit(False)), text)).otherwise(
-        text
-    )
+
+    schema: StructType
+    as_text: Callable[[], Column]
+    comma: str | None
+    """What a record matches that may hold a number with a comma; None where such numbers are meant."""
+
+    def unless(self, text: Column) -> Column:
+        """The text, or NULL where it holds such a DECIMAL."""
+        tests = list(self._tests())
+        if not tests:
+            return text
+        may_be = text.rlike("|".join(trigger for trigger, _ in tests))
+        is_so = [text.rlike(trigger) & F.coalesce(test(self.as_text()), F.lit(False)) for trigger, test in tests]
+        return F.when(may_be, F.when(~reduce(or_, is_so), text)).otherwise(text)
+
+    def reasons(self, parsed: Column, text: Column) -> list[tuple[str, Column]]:
+        """What to say of records of which nothing was parsed."""
+        return [
+            (_DECIMAL_COMMA, parsed.isNull() & text.rlike(trigger))
+            for trigger, _ in self._tests()
+            if trigger == self.comma
+        ]
+
+    def _tests(self) -> Iterator[tuple[str, Test]]:
+        """What a record matches that may hold such a DECIMAL, and whether one of its decimals is so."""
+        for trigger, leaf in ((_LONG_EXPONENT, _is_endless), (self.comma, _has_comma)):
+            test = leaf_test(self.schema, _for_decimals(leaf))
+            if trigger and test:
+                yield trigger, test
+
+
+def _for_decimals(test: Test) -> Callable[[DataType], Test | None]:
+    return lambda type_: test if isinstance(type_, DecimalType) else None
+
+
+def _number_with_comma(before: str, quote: str) -> str:
+    """A quoted number with a comma in it; `before` stands in front of the quote."""
+    return rf"{before}\s*{quote}\s*[-+0-9.eE]*,|{_ESCAPED_DIGIT_OR_COMMA}"
+
+
+def _csv_number_with_comma(options: dict[str, str]) -> str:
+    if separator_of(options) != ",":
+        return "[0-9],|,[0-9]"
+    return _number_with_comma("(?:^|,)", re.escape(options.get("quote", _QUOTE) or _QUOTE))
 
 
 def _is_endless(number: Column) -> Column:
@@ -140,15 +190,25 @@ def _is_endless(number: Column) -> Column:
     return number.rlike(f"{_LONG_EXPONENT}|Infinity|^-?0\\.0$")
 
 
+def _has_comma(number: Column) -> Column:
+    return number.contains(",")
+
+
 def _has_lone_surrogate(text: Column) -> Column:
     r"""Such as "\ud800": Spark would put a question mark in its place."""
     return text.contains("\\u") & F.replace(text, F.lit("\\\\"), F.lit("")).rlike(_LONE_SURROGATE)
 
 
+def separator_of(options: dict[str, str]) -> str:
+    """The CSV separator, a tab where it is written as an escape."""
+    separator = options.get("sep", options.get("delimiter", ","))
+    return "\t" if separator == "\\t" else separator
+
+
 def _has_too_many_columns(line: Column, options: dict[str, str]) -> Column:
     """Whether Spark's parser would give up on the line, and the stream with it."""
     most = int(options.get("maxColumns", _MOST_CSV_COLUMNS))
-    separator = options.get("sep", options.get("delimiter", ","))
+    separator = separator_of(options)
     quote = re.escape(options.get("quote", _QUOTE) or _QUOTE)
     unquoted = F.regexp_replace(line, f"{quote}[^{quote}]*+{quote}", "")
     columns = F.length(unquoted) - F.length(F.replace(unquoted, F.lit(separator), F.lit("")))
@@ -160,6 +220,7 @@ def _has_open_quote(line: Column, options: dict[str, str]) -> Column:
     quote = options.get("quote", _QUOTE)
     if not quote:
         return F.lit(False)
-    unescaped = F.replace(line, F.lit(options.get("escape", "\\") + quote), F.lit(""))
+    escape = options.get("escape", "\\")
+    unescaped = F.replace(line, F.lit(escape + quote), F.lit("")) if escape else line
     count = F.length(unescaped) - F.length(F.replace(unescaped, F.lit(quote), F.lit("")))
     return line.contains(quote) & (count % 2 != 0)
