@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 TYPES = frozenset(
     "boolean byte tinyint short smallint int integer long bigint float real double date timestamp timestamp_ltz "
-    "timestamp_ntz time string binary decimal dec numeric char varchar array map struct interval variant".split()
+    "timestamp_ntz time string binary decimal dec numeric array map struct interval variant".split()
 )
 _QUOTED = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|`[^`]*`"""
 _COMMENT = re.compile(rf"({_QUOTED})|--[^\n]*", re.DOTALL)
@@ -99,5 +99,7 @@ def _unquoted(name: str) -> str:
 
 
 def _hint(type_: str) -> str:
+    if type_.lower() in {"char", "varchar"}:
+        return "; write STRING, and limit its length by a check"
     guess = difflib.get_close_matches(type_.lower(), TYPES, n=1)
     return f"; did you mean {guess[0].upper()}" if guess else ""

@@ -4,6 +4,7 @@ import hashlib
 import importlib
 import inspect
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -76,7 +77,17 @@ def _results(df: DataFrame, pipeline: Pipeline, batch_time: datetime) -> Iterato
                 index,
                 f"its result has no {RECORD} column; keep it, for example SELECT *, or SELECT {RECORD}, …",
             )
+        twice = _names_twice(df.columns)
+        if twice:
+            names = ", ".join(twice)
+            message = f"its result has more than one column {names} (case does not count); SELECT * EXCEPT ({names}), …"
+            raise _conf_error(pipeline, index, message)
         yield index, df
+
+
+def _names_twice(names: list[str]) -> list[str]:
+    counts = Counter(name.lower() for name in names)
+    return [name for name, count in counts.items() if count > 1]
 
 
 def _apply(df: DataFrame, transform: Transform, root: str, batch_time: datetime) -> DataFrame:

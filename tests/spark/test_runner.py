@@ -361,6 +361,13 @@ def test_check_of_a_missing_column_names_its_line_and_a_guess(bench, expect):
     assert "did you mean name" in problem.message
 
 
+ID_IS_TEXT = {"type": "comparison", "column": {"name": "id"}, "operator": "==", "parameter": "x"}
+ID_IS_TEXT = {
+    "type": "and",
+    "conditions": [{"type": "nullity", "column": {"name": "id"}, "is_null": False}, ID_IS_TEXT],
+}
+
+
 @pytest.mark.parametrize(
     ("check", "says"),
     [
@@ -368,6 +375,10 @@ def test_check_of_a_missing_column_names_its_line_and_a_guess(bench, expect):
         (("column_values_to_be_in_set", "name", {"value_set": [1, 2]}), "name' is string"),
         (("column_values_to_match_regex", "id", {"regex": "1"}), "needs text"),
         (("column_values_to_be_of_type", "id", {"type_": "IntType"}), "no Spark type IntType"),
+        (("column_values_to_match_regex", "name", {"regex": "(?P<year>2)"}), "Java, and so Spark, cannot read"),
+        (("column_values_to_not_match_regex_list", "name", {"regex_list": ["a", "(?P<x>b)"]}), "cannot read.*P<x>b"),
+        (("column_values_to_be_between", "day", {"min_value": "20130601"}), "'20130601' cannot be compared"),
+        (("column_values_to_be_null", "id", {"row_condition": ID_IS_TEXT}), "row_condition: column 'id' is int; 'x'"),
         (
             (
                 "column_values_to_be_null",
@@ -381,9 +392,16 @@ def test_check_of_a_missing_column_names_its_line_and_a_guess(bench, expect):
 def test_check_that_could_only_fail_at_run_time_is_refused(bench, expect, check, says):
     kind, column, kwargs = check
     bench.suite(expect(kind, column, **kwargs))
-    bench.define_files("csv", CSV)
+    bench.define_files("csv", CSV, ddl="id INT, name STRING, day DATE")
     with pytest.raises(ConfError, match=says):
         bench.run()
+
+
+def test_a_transform_that_gives_a_name_twice_is_refused(bench):
+    bench.define_files("csv", CSV, rest="transforms:\n  - sql: SELECT *, upper(name) AS NAME FROM input")
+    with pytest.raises(ConfError, match=r"transforms\[0\]: its result has more than one column name") as caught:
+        bench.run()
+    assert caught.value.problems[0].line
 
 
 def test_python_transform_of_the_bundle_is_found(bench):

@@ -1,15 +1,17 @@
 """checks x schema -> problems: what would only fail on the first row is found before the first batch."""
 
 import difflib
+import re
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from pyspark.errors import AnalysisException
+from pyspark.errors import AnalysisException, IllegalArgumentException
 from pyspark.sql import SparkSession
 from pyspark.sql import types as T
 
 from jobs.pipeline.errors import Problem
+from jobs.pipeline.jvm import jvm_class
 from jobs.pipeline.model import Check, Scope
 from jobs.pipeline.sql_guard import UnsafeSqlError, check_predicate, find_unrepeatable
 
@@ -19,6 +21,7 @@ _FAMILIES: tuple[tuple[str, tuple[type, ...]], ...] = (
     ("boolean", (T.BooleanType,)),
     ("time", (T.DateType, T.TimestampType, T.TimestampNTZType)),
 )
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}(?!\d)")
 _NEEDS_TEXT = frozenset(
     {
         "expect_column_values_to_match_strftime_format",
@@ -49,6 +52,7 @@ def _problems_of(check: Check, schema: T.StructType, spark: SparkSession) -> Ite
             return
     if check.scope is Scope.ROW:
         yield from _type_problems(check, [schema[name].dataType for name in check.columns])
+        yield from _regex_problems(check, spark)
         yield from _condition_problems(check, schema, spark)
     elif check.scope is Scope.SCHEMA:
         yield from (
@@ -71,6 +75,16 @@ def _type_problems(check: Check, types: list[T.DataType]) -> Iterator[str]:
     for value in _literals(check):
         if not _fits(value, family):
             yield f"column '{check.columns[0]}' is {types[0].simpleString()}; {value!r} cannot be compared with it"
+
+
+def _regex_problems(check: Check, spark: SparkSession) -> Iterator[str]:
+    """Spark's regular expressions are Java's, in which `(?P<name>…)`, for one, is none."""
+    pattern = jvm_class(spark, "java.util.regex.Pattern")
+    for regex in [check.kwargs["regex"]] if "regex" in check.kwargs else check.kwargs.get("regex_list", []):
+        try:
+            pattern.compile(regex)
+        except IllegalArgumentException as error:
+            yield f"Java, and so Spark, cannot read the regular expression '{regex}': {str(error).splitlines()[0]}"
 
 
 def _literals(check: Check) -> list[Any]:
@@ -99,6 +113,9 @@ def _fits(value: Any, family: str) -> bool:
 
 
 def _is_iso(text: str) -> bool:
+    """Whether Spark takes the text for a day or a time as Python does; of ISO 8601 it knows less (no 20130601)."""
+    if not _DAY.match(text):
+        return False
     try:
         datetime.fromisoformat(text)
     except ValueError:
@@ -113,6 +130,7 @@ def _condition_problems(check: Check, schema: T.StructType, spark: SparkSession)
         yield from (
             "row_condition: " + _no_such_column(name, names) for name in _columns_of(condition) if name not in names
         )
+        yield from _comparison_problems(condition, schema)
         condition = condition.get("pass_through_filter")
     if isinstance(condition, str):
         try:
@@ -122,6 +140,17 @@ def _condition_problems(check: Check, schema: T.StructType, spark: SparkSession)
             reason = str(error).strip().splitlines()[0]
         if reason:
             yield f"row_condition: {reason}"
+
+
+def _comparison_problems(condition: dict[str, Any], schema: T.StructType) -> Iterator[str]:
+    for part in condition.get("conditions", []):
+        yield from _comparison_problems(part, schema)
+    name = condition.get("column", {}).get("name")
+    if condition["type"] == "comparison" and name in schema.fieldNames():
+        parameter, type_ = condition["parameter"], schema[name].dataType
+        for value in parameter if isinstance(parameter, list) else [parameter]:
+            if value is not None and not _fits(value, _family(type_)):
+                yield f"row_condition: column '{name}' is {type_.simpleString()}; {value!r} cannot be compared with it"
 
 
 def _columns_of(condition: dict[str, Any]) -> Iterator[str]:

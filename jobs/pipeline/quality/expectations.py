@@ -5,6 +5,7 @@ reaches the question (see `compile_row_check`). Semantics: GX's own Spark metric
 (great_expectations.expectations.metrics), except where a comment says otherwise.
 """
 
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
@@ -13,6 +14,7 @@ from typing import Any
 
 from pyspark.sql import Column
 from pyspark.sql import functions as F
+from pyspark.sql import types as T
 from pyspark.sql.types import StructType
 
 from jobs.pipeline.columns import quote
@@ -167,13 +169,15 @@ def _date_parts(parts: dict[str, Column]) -> tuple[Column, Column, Column]:
 
 
 def _json_parseable(value: Column, _: Kwargs) -> Column:
-    """`json.loads(value)` succeeds. Wrapped, for Spark's parser stops at the end of the first value.
+    """`json.loads(value)` succeeds. Framed, for Spark's parser stops at the end of the first value.
 
-    Spark reads NaN and Infinity as json.loads does.
+    Spark reads NaN and Infinity as json.loads does. The frame's key is random, so that no text can close it by itself.
     """
-    wrapped = F.concat(F.lit('{"v":['), value, F.lit("]}"))
-    parsed: Column = F.from_json(wrapped, "v array<string>", {"allowSingleQuotes": "false"})["v"]
-    return F.size(parsed) == 1
+    key = f"_esclusa_{secrets.token_hex(4)}"
+    end = f'{{"{key}":true}}'
+    framed = F.concat(F.lit(f'{{"{key}":['), value, F.lit(f",{end}]}}"))
+    parsed: Column = F.from_json(framed, f"{key} array<string>", {"allowSingleQuotes": "false"})[key]
+    return (F.size(parsed) == 2) & (F.get(parsed, F.lit(1)) == end)  # noqa: PLR2004 - the value and the frame's end
 
 
 def _pair_equal(first: Column, second: Column, _: Kwargs) -> Column:
@@ -213,27 +217,31 @@ def holds_for_schema(check: Check, schema: StructType) -> bool:
     names = schema.fieldNames()
     match check.type:
         case "expect_column_to_exist":
-            index = check.kwargs["column_index"]
-            name = check.columns[0]
-            return name in names and (index is None or names[index : index + 1] == [name])
+            return _column_exists(check.columns[0], check.kwargs["column_index"], names)
         case "expect_table_columns_to_match_set":
             return _columns_match(check.kwargs, set(names))
         case "expect_column_values_to_be_of_type":
-            return _type_name(schema, check) == str(check.kwargs["type_"])
+            return _is_one_of(schema, check, [check.kwargs["type_"]])
         case "expect_column_values_to_be_in_type_list":
-            return _type_name(schema, check) in check.kwargs["type_list"]
+            return _is_one_of(schema, check, check.kwargs["type_list"])
         case other:
             message = f"{other} does not look at the schema"
             raise ValueError(message)
 
 
+def _column_exists(name: str, index: int | None, names: list[str]) -> bool:
+    """As GX: an index of 0 says nothing, a negative one counts from the end."""
+    if not index:
+        return name in names
+    return -len(names) <= index < len(names) and names[index] == name
+
+
 def _columns_match(kwargs: Kwargs, names: set[str]) -> bool:
     expected = set(kwargs["column_set"] or [])
-    if not expected:
-        return True
     return expected == names if kwargs["exact_match"] else expected <= names
 
 
-def _type_name(schema: StructType, check: Check) -> str | None:
-    found = [type(field.dataType).__name__ for field in schema.fields if field.name == check.columns[0]]
-    return found[0] if found else None
+def _is_one_of(schema: StructType, check: Check, names: list[str]) -> bool:
+    """Whether the column is of one of these classes of pyspark.sql.types, or of one derived from it."""
+    classes = tuple(getattr(T, name) for name in names)
+    return any(isinstance(field.dataType, classes) for field in schema.fields if field.name == check.columns[0])
