@@ -193,7 +193,7 @@ class _Loader:
         yield from function_faults(spec, self.bundle.root)
         folder = self.bundle.conf / "pipelines"
         yield from upstream_faults(spec, self.name, folder)
-        yield from fleet_faults(spec, file.data.get("schedule"), folder)
+        yield from fleet_faults(spec, file.data, folder)
         yield from find_faults(spec)
 
     def load_target(self) -> tuple[TargetSpec | None, dict[str, str] | None]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
+from typing import Any
 
 from jobs.pipeline.fleet import find_members
 from jobs.pipeline.hints import did_you_mean
@@ -68,13 +69,18 @@ def upstream_faults(spec: PipelineSpec, name: str, folder: Path) -> Iterator[Fau
             yield path, f"the pipeline would wait for itself: {' after '.join(cycle)}"
 
 
-def fleet_faults(spec: PipelineSpec, own_schedule: object, folder: Path) -> Iterator[Fault]:
-    """A schedule that differs from that of the fleet's first member; the first itself is right."""
-    if spec.fleet:
-        schedules = find_members(folder, spec.fleet)
-        first = next(iter(schedules))
-        if schedules[first] != own_schedule:
-            says = f"{first}.yml says {schedules[first]!r}, this one {own_schedule!r}"
+def fleet_faults(spec: PipelineSpec, written: dict[str, Any], folder: Path) -> Iterator[Fault]:
+    """A fleet's name that is not written out, or a schedule that differs from that of the fleet's first member.
+
+    `written` is the pipeline's file as it stands there: by that its members are found, for any target.
+    """
+    if spec.fleet != written.get("fleet"):
+        yield ("fleet",), f"{written['fleet']}: a fleet's name holds no variables; write out '{spec.fleet}'"
+    elif spec.fleet:
+        own = written.get("schedule")
+        first, schedule = next(iter(find_members(folder, spec.fleet).items()), (None, own))
+        if schedule != own:
+            says = f"{first}.yml says {schedule!r}, this one {own!r}"
             yield ("schedule",), f"the fleet '{spec.fleet}' has one schedule: {says}"
 
 

@@ -17,8 +17,8 @@ def find_members(folder: Path, fleet: str) -> dict[str, Any]:
 
 def find_fleets(folder: Path) -> list[str]:
     """Names of all fleets, sorted."""
-    named = {_fleet_and_schedule(path)[0] for path in folder.glob("*.yml")}
-    return sorted(name for name in named if isinstance(name, str))
+    named = [_fleet_and_schedule(path)[0] for path in folder.glob("*.yml")]
+    return sorted({name for name in named if isinstance(name, str)})
 
 
 def _fleet_and_schedule(path: Path) -> tuple[Any, Any]:

@@ -1,14 +1,13 @@
 """The conf language: frozen types that say which keys a pipeline may have. No Spark, no I/O."""
 
 import re
-from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from jobs.pipeline.dated_path import check_dated_path
-from jobs.pipeline.durations import as_timedelta
+from jobs.pipeline.durations import as_timedelta, span
 from jobs.pipeline.schedule_model import After, Cron, Schedule, Trigger
 from jobs.pipeline.source_model import Source
 from jobs.pipeline.strict import Option, Strict, Wait
@@ -167,7 +166,7 @@ class PipelineSpec(Strict):
         for key, duration in (("deletedFile", policy.vacuum), ("log", policy.log)) if policy else ():
             name = f"delta.{key}RetentionDuration"
             match = _PROPERTY_DURATION.fullmatch(promised.get(name.lower(), ""))
-            if match and timedelta(**{f"{match[2].lower()}s": int(match[1])}) > as_timedelta(duration):
+            if match and span(int(match[1]), match[2].lower()) > as_timedelta(duration):
                 message = f"maintenance: {duration} is less than the table promises its readers: {name} = {match[0]}"
                 raise ValueError(message)
         return self

@@ -516,6 +516,31 @@ def test_a_file_to_be_renamed_stops_no_other_pipeline(bundle):
     assert [pipeline.name for pipeline in load_pipelines(Bundle(bundle.conf), ["orders"])] == ["orders"]
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        "maintenance: {log: 9999999999999 days}",
+        "maintenance: {vacuum: 9999999999999 days}",
+        "maintenance: {quarantine: {any: 9999999999999 days}}",
+        "maintenance: {}\nsink: {type: delta, path: /t, table_properties: {delta.logRetentionDuration: interval 9999999999999 days}}",
+        "decision_timeout: 9999999999999 days",
+        "trigger: {processing_time: 9999999999999 days}",
+        "fleet: ${lake}",
+        "fleet: ${name}",
+        "fleet: [small]",
+        "fleet: {small: 1}",
+        "schedule: [small]",
+    ],
+)
+def test_a_broken_pipeline_stops_no_other(bundle, more):
+    bundle.edit("conf/targets/local.yml", "variables:", "variables:\n  name: small")
+    sink = "" if "sink:" in more else "\nsink: {type: delta, path: /t}"
+    bundle.write("conf/pipelines/bad.yml", f"source: {{type: files, format: text, path: /s}}{sink}\n{more}\n")
+    assert bundle.load("orders").name == "orders"
+    (problem,) = bundle.problems()
+    assert problem.file == str(bundle.conf / "pipelines/bad.yml")
+
+
 def test_a_pipeline_named_twice_is_loaded_once(bundle):
     names = ["orders", "clicks", "orders"]
     assert [pipeline.name for pipeline in load_pipelines(Bundle(bundle.conf), names)] == ["orders", "clicks"]

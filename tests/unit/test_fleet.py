@@ -64,6 +64,26 @@ def test_what_never_ends_or_has_no_name_is_in_no_fleet(bundle, fleet, more):
     assert "fleet" in str(problem)
 
 
+@pytest.mark.parametrize("others", [(), ("b",)])
+def test_a_fleets_name_is_written_out(bundle, fleet, others):
+    bundle.edit("conf/targets/local.yml", "variables:\n", "variables:\n  fl: small\n")
+    for name in others:
+        fleet(name)
+    fleet("a", "fleet: ${fl}\n")
+    [problem] = bundle.problems("a")
+    assert (problem.line, problem.path) == (3, "fleet")
+    assert "write out 'small'" in problem.message
+
+
+def test_a_fleets_name_that_is_no_text_takes_no_other_fleet_down(bundle, fleet):
+    fleet("a")
+    fleet("b", "fleet: [small]\n")
+    assert find_fleets(bundle.conf / "pipelines") == ["small"]
+    assert loaded(bundle) == (["a"], [])
+    [problem] = bundle.problems("b")
+    assert problem.path == "fleet"
+
+
 def test_a_broken_member_leaves_the_others_and_a_file_that_is_none_of_it_does_not_matter(bundle, fleet):
     fleet("a")
     fleet("b", "fleet: small\nschedule: '@hourly'\nsinck: 1\n")

@@ -38,12 +38,19 @@ def test_a_pipelines_own_policy_stands_in_place_of_the_targets(bundle):
         ("{log: 1 day}", "", "log: 1 day is under 7 days"),
         ("{vacuum: 60 days}", "", "log: 30 days is under vacuum (60 days)"),
         ("{vacuum: a week}", "", "'a week' is not a duration"),
+        ("{log: 9999999999999 days}", "", "too long; allowed: at most 365000 days"),
+        ("{quarantine: {any: 400000 days}}", "", "too long; allowed: at most 365000 days"),
         ("{vaccum: 7 days}", "", "did you mean 'vacuum'"),
         ("{quarantine: {old: 7 days}}", "", "allowed: any, resolved"),
         (
             "{}",
             "  table_properties: {delta.deletedFileRetentionDuration: interval 8 days}\n",
             "7 days is less than the table promises its readers: delta.deletedFileRetentionDuration = interval 8 days",
+        ),
+        (
+            "{}",
+            "  table_properties: {delta.deletedFileRetentionDuration: interval 9999999999999 days}\n",
+            "delta.deletedFileRetentionDuration = interval 9999999999999 days",
         ),
         (
             "{}",
