@@ -13,6 +13,7 @@ from typing import Any
 from jobs.pipeline.fleet import find_members
 from jobs.pipeline.hints import did_you_mean
 from jobs.pipeline.model import PipelineSpec, PythonTransform, TargetSpec
+from jobs.pipeline.required_options import required_fault
 from jobs.pipeline.source_model import LOSS_SWITCHES
 from jobs.pipeline.table_model import TRANSACTION_MEMORY
 from jobs.pipeline.yaml_text import KeyPath, YamlError, parse_yaml
@@ -28,11 +29,13 @@ Fault = tuple[KeyPath, str]
 
 
 def spark_faults(target: TargetSpec) -> Iterator[Fault]:
-    """Options of Spark that would lose or double rows."""
-    for key in target.spark:
+    """Options of Spark that would lose, double or change rows."""
+    for key, value in target.spark.items():
         why = REFUSED_SPARK_OPTIONS.get(key.lower())
         if why:
             yield ("spark", key), why
+        elif fault := required_fault(key, value):
+            yield ("spark", key), f"{fault}; remove it"
 
 
 def option_faults(spec: PipelineSpec) -> Iterator[Fault]:

@@ -14,6 +14,7 @@ from pyspark import SparkContext
 from pyspark.sql import SparkSession
 
 from jobs.pipeline.errors import ConfError, Problem, UnavailableError
+from jobs.pipeline.required_options import REQUIRED, required_fault
 
 PACKAGES = (
     "io.delta:delta-spark_4.2_2.13:4.4.0",
@@ -21,11 +22,6 @@ PACKAGES = (
 )
 """Maven coordinates of the JVM jars; `conf/spark-defaults.conf` names the same."""
 
-REQUIRED = {
-    "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
-    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
-    "spark.sql.session.timeZone": "UTC",
-}
 _LOSS_SWITCHES = ("spark.sql.files.ignoreCorruptFiles", "spark.sql.files.ignoreMissingFiles")
 _FORGETTING = "spark.databricks.delta.properties.defaults.setTransactionRetentionDuration"
 _SUBMITTED = "PYSPARK_GATEWAY_PORT"
@@ -40,7 +36,7 @@ _ENDS_IN_ESCAPE = re.compile(r"(?<!\\)(?:\\\\)*\\$")
 def start_session(app_name: str, options: dict[str, str]) -> SparkSession:
     """Start or join a session. Under spark-submit its options stand and `options` are not looked at.
 
-    Raises UnavailableError without Java, ConfError for an option that loses rows or a missing Delta extension.
+    Raises UnavailableError without Java, ConfError for options that lose, double or change rows.
     """
     builder = SparkSession.Builder().appName(app_name)
     if _SUBMITTED not in os.environ:
@@ -153,9 +149,12 @@ def _check(spark: SparkSession) -> None:
     if spark.conf.get(_FORGETTING, None) is not None:
         message = "is set; Delta would forget which batches are written, and a replay would double them. Remove it"
         problems.append(Problem("spark options", 1, _FORGETTING, message))
-    extension = REQUIRED["spark.sql.extensions"]
-    if extension not in (spark.conf.get("spark.sql.extensions", "") or ""):
-        message = f"must hold {extension}; submit with --properties-file conf/spark-defaults.conf"
-        problems.append(Problem("spark options", 1, "spark.sql.extensions", message))
+    problems += _required_problems({key: spark.conf.get(key) for key in REQUIRED})
     if problems:
         raise ConfError(problems)
+
+
+def _required_problems(options: dict[str, str | None]) -> list[Problem]:
+    faults = {key: required_fault(key, value) for key, value in options.items()}
+    hint = "set it so, or submit with --properties-file conf/spark-defaults.conf"
+    return [Problem("spark options", 1, key, f"{fault}; {hint}") for key, fault in faults.items() if fault]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import jobs
+from jobs.pipeline.required_options import REQUIRED
 
 JOBS = Path(jobs.__file__).parent
 ROOT = JOBS.parent
@@ -17,7 +18,7 @@ HEAVY = {"pyspark", "py4j", "pyarrow", "pandas", "numpy", "deltalake", "delta", 
 LAYERS = {
     "words": [
         *["errors", "failpoints", "hints", "lifeline", "terminal", "yaml_text", "ddl", "columns", "record", "jvm"],
-        *["durations", "dated_path"],
+        *["durations", "dated_path", "required_options"],
         *["quality.strftime", "quality.conditions", "sources.ranges", "offsets"],
     ],
     "words made of words": ["cron", "fleet", "storage"],
@@ -304,7 +305,7 @@ def test_no_module_beside_the_entrypoints_shadows_the_standard_library_or_a_depe
 
 
 def test_spark_submit_and_the_session_take_the_same_jars():
-    from jobs.pipeline.session import PACKAGES, REQUIRED, read_properties  # noqa: PLC0415 - imports pyspark
+    from jobs.pipeline.session import PACKAGES, read_properties  # noqa: PLC0415 - imports pyspark
 
     shipped = read_properties(ROOT / "conf" / "spark-defaults.conf")
     assert shipped["spark.jars.packages"].split(",") == list(PACKAGES)

@@ -313,6 +313,27 @@ BROKEN_BESIDES = {
         "spark.spark.databricks.delta.properties.defaults.setTransactionRetentionDuration",
         ["remove it"],
     ),
+    "ANSI mode off in a target": (
+        "conf/targets/local.yml",
+        ("spark.sql.shuffle.partitions: 2", "spark.sql.ansi.enabled: false"),
+        "ansi",
+        "spark.spark.sql.ansi.enabled",
+        ["must be true", "NULL", "remove it"],
+    ),
+    "another time zone in a target": (
+        "conf/targets/local.yml",
+        ("spark.sql.shuffle.partitions: 2", "spark.sql.session.timeZone: Europe/Rome"),
+        "timeZone",
+        "spark.spark.sql.session.timeZone",
+        ["must be UTC", "another time", "remove it"],
+    ),
+    "other extensions in a target": (
+        "conf/targets/local.yml",
+        ("spark.sql.shuffle.partitions: 2", "spark.sql.extensions: a.First"),
+        "extensions",
+        "spark.spark.sql.extensions",
+        ["must hold io.delta", "remove it"],
+    ),
     "secret in a target": (
         "conf/targets/local.yml",
         ("spark.sql.shuffle.partitions: 2", "spark.a: ${secret:KEY}"),
@@ -539,6 +560,11 @@ def test_a_broken_pipeline_stops_no_other(bundle, more):
     assert bundle.load("orders").name == "orders"
     (problem,) = bundle.problems()
     assert problem.file == str(bundle.conf / "pipelines/bad.yml")
+
+
+def test_a_target_may_say_what_every_session_says(bundle):
+    bundle.edit("conf/targets/local.yml", "spark:", "spark:\n  spark.sql.ansi.enabled: true")
+    assert bundle.load("orders").spark["spark.sql.ansi.enabled"] == "true"
 
 
 def test_a_pipeline_named_twice_is_loaded_once(bundle):

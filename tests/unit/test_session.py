@@ -1,6 +1,7 @@
 import pytest
 
-from jobs.pipeline.session import read_properties
+from jobs.pipeline.required_options import REQUIRED
+from jobs.pipeline.session import _required_problems, read_properties
 
 
 @pytest.mark.parametrize(
@@ -31,3 +32,31 @@ def test_properties_read_as_spark_submit_reads_them(tmp_path, text, options):
 
 def test_properties_that_are_not_there_are_none(tmp_path):
     assert read_properties(tmp_path / "spark-defaults.conf") == {}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {},
+        {"spark.sql.extensions": "a.First, io.delta.sql.DeltaSparkSessionExtension"},
+        {"spark.sql.shuffle.partitions": "2"},
+    ],
+)
+def test_a_session_with_all_that_promises_rest_on_is_taken(changed):
+    assert _required_problems(REQUIRED | changed) == []
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("spark.sql.ansi.enabled", "false"),
+        ("spark.sql.session.timeZone", "Europe/Rome"),
+        ("spark.sql.extensions", None),
+        ("spark.sql.extensions", "a.First"),
+        ("spark.sql.catalog.spark_catalog", "builtin"),
+    ],
+)
+def test_a_session_without_what_promises_rest_on_is_refused(key, value):
+    (problem,) = _required_problems(REQUIRED | {key: value})
+    assert problem.path == key
+    assert REQUIRED[key] in problem.message
