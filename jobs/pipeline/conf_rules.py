@@ -14,7 +14,8 @@ from jobs.pipeline.fleet import find_members
 from jobs.pipeline.hints import did_you_mean
 from jobs.pipeline.model import PipelineSpec, PythonTransform, TargetSpec
 from jobs.pipeline.required_options import required_fault
-from jobs.pipeline.source_model import LOSS_SWITCHES
+from jobs.pipeline.secret_text import REFERENCE
+from jobs.pipeline.source_model import LOSS_SWITCHES, FilesSource
 from jobs.pipeline.table_model import TRANSACTION_MEMORY
 from jobs.pipeline.yaml_text import KeyPath, YamlError, parse_yaml
 
@@ -39,7 +40,7 @@ def spark_faults(target: TargetSpec) -> Iterator[Fault]:
 
 
 def option_faults(spec: PipelineSpec) -> Iterator[Fault]:
-    """Options that the source does not take, or that lose rows."""
+    """Options that the source does not take, or that lose rows; secrets where nothing reveals them."""
     allowed = spec.source.allowed_options
     for key, value in spec.source.options.items():
         path = ("source", "options", key)
@@ -48,6 +49,8 @@ def option_faults(spec: PipelineSpec) -> Iterator[Fault]:
         elif key not in allowed:
             message = f"not an option of this source{did_you_mean(key, allowed)}; allowed: {', '.join(sorted(allowed))}"
             yield path, message
+        elif isinstance(spec.source, FilesSource) and REFERENCE.search(value):
+            yield path, f"{value}: only a kafka source takes secrets; Spark would read this as it is written"
     if {"maxFilesPerTrigger", "maxBytesPerTrigger"} <= set(spec.source.options):
         yield ("source", "options"), "maxFilesPerTrigger and maxBytesPerTrigger exclude each other"
 

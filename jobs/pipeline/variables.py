@@ -88,4 +88,6 @@ def _check_secrets(path: KeyPath, text: str, report: Report) -> None:
         if not REFERENCE.fullmatch(found):
             report(path, f"{found} names no secret; write ${{secret:NAME}}, with a NAME of letters, digits and _")
         elif not any(path[: len(place)] == place for place in _SECRET_PLACES):
-            report(path, f"{found}: a secret can stand only in source.options; here it would be used as it is written")
+            report(
+                path, f"{found}: only source.options of a kafka source take secrets; here it would be used as written"
+            )

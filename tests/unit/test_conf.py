@@ -207,6 +207,13 @@ BROKEN_ORDERS = {
         "sink.table_properties.a",
         ["source.options"],
     ),
+    "secret among options that nothing reveals": (
+        "header: true",
+        "nullValue: x${secret:KEY}",
+        "nullValue:",
+        "source.options.nullValue",
+        ["${secret:KEY}", "kafka source"],
+    ),
     "malformed secret among options": (
         "header: true",
         "header: ${secret:my-key}",

@@ -13,7 +13,7 @@ from pyspark.sql import SparkSession
 from jobs.pipeline.errors import UnavailableError, root_cause
 from jobs.pipeline.jvm import jvm_class
 from jobs.pipeline.offsets import OffsetRange, Offsets
-from jobs.pipeline.secret_text import reveal
+from jobs.pipeline.secret_text import REFERENCE, reveal
 from jobs.pipeline.source_model import KafkaSource
 
 CONNECT_TIMEOUT_SECONDS = 5
@@ -25,9 +25,9 @@ _BYTES = "org.apache.kafka.common.serialization.ByteArrayDeserializer"
 
 def require_broker(source: KafkaSource) -> None:
     """Ask before Spark does: its own answer to an absent broker is minutes of retries."""
-    servers = [server.strip() for server in source.options["kafka.bootstrap.servers"].split(",")]
+    written = source.options["kafka.bootstrap.servers"]
     failures = []
-    for server in servers:
+    for server in map(str.strip, reveal(written).split(",")):
         host, _, port = server.rpartition(":")
         try:
             socket.create_connection((host, int(port)), CONNECT_TIMEOUT_SECONDS).close()
@@ -35,7 +35,8 @@ def require_broker(source: KafkaSource) -> None:
             failures.append(f"{server} ({error})")
         else:
             return
-    message = f"no Kafka broker answers at {', '.join(failures)}; start it, or correct kafka.bootstrap.servers"
+    asked = written if REFERENCE.search(written) else ", ".join(failures)
+    message = f"no Kafka broker answers at {asked}; start it, or correct kafka.bootstrap.servers"
     raise UnavailableError(message)
 
 

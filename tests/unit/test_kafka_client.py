@@ -1,0 +1,43 @@
+import socket
+
+import pytest
+
+from jobs.pipeline.errors import UnavailableError
+from jobs.pipeline.source_model import KafkaSource
+from jobs.pipeline.sources.kafka_client import require_broker
+
+
+def source(servers):
+    options = {"kafka.bootstrap.servers": servers, "subscribe": "clicks"}
+    return KafkaSource(type="kafka", value_format="text", options=options)
+
+
+@pytest.fixture
+def listening():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield "{}:{}".format(*server.getsockname())
+
+
+@pytest.mark.parametrize("first", ["", "127.0.0.1:1, ", "nonsense,"])
+def test_one_broker_that_answers_is_enough(listening, first):
+    require_broker(source(f"{first}{listening}"))
+
+
+def test_a_broker_whose_address_is_a_secret_is_asked(listening, monkeypatch):
+    monkeypatch.setenv("SERVERS", f"127.0.0.1:1,{listening}")
+    require_broker(source("${secret:SERVERS}"))
+
+
+def test_a_broker_that_does_not_answer_is_named():
+    with pytest.raises(UnavailableError, match=r"127\.0\.0\.1:1 \("):
+        require_broker(source("127.0.0.1:1"))
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1:hunter2"])
+def test_an_address_that_is_a_secret_is_not_shown(monkeypatch, address):
+    monkeypatch.setenv("SERVERS", address)
+    with pytest.raises(UnavailableError) as caught:
+        require_broker(source("${secret:SERVERS}"))
+    assert "${secret:SERVERS}" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+    assert "127.0.0.1" not in str(caught.value)
