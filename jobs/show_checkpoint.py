@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from jobs.pipeline.conf import Bundle, load_pipeline
+from jobs.pipeline.conf import Bundle, load_pipelines
 from jobs.pipeline.entrypoint import bundle_options
 from jobs.run_pipeline import bundle_spark
 
@@ -24,7 +24,7 @@ def show(bundle: Bundle, name: str) -> None:
     """
     from jobs.pipeline.checkpoint_report import describe  # noqa: PLC0415 - imports pyspark: not for --help
 
-    for title, text in describe(load_pipeline(bundle, name)):
+    for title, text in describe(load_pipelines(bundle, [name])[0]):
         click.echo(f"{title:<12}{text}")
 
 
@@ -38,7 +38,7 @@ def verify(bundle: Bundle, name: str) -> None:
     """
     from jobs.pipeline.checkpoint_report import verify as verify_checkpoint  # noqa: PLC0415
 
-    click.echo(verify_checkpoint(load_pipeline(bundle, name)))
+    click.echo(verify_checkpoint(load_pipelines(bundle, [name])[0]))
 
 
 @main.command()
@@ -52,7 +52,7 @@ def rewind(bundle: Bundle, name: str, to_batch: int) -> None:
 
     Refused, with exit code 6, once something of that batch is committed or decided. Recorded in the ledger.
     """
-    pipeline = load_pipeline(bundle, name)
+    pipeline = load_pipelines(bundle, [name])[0]
     from jobs.pipeline.rewind import rewind_checkpoint  # noqa: PLC0415 - imports pyspark: not for --help
     from jobs.pipeline.session import start_session  # noqa: PLC0415
 

@@ -40,7 +40,7 @@ from jobs.pipeline.model import (
 )
 from jobs.pipeline.quality.suite import SuiteError, parse_suite
 from jobs.pipeline.strict import as_option
-from jobs.pipeline.variables import resolve_variables, substitute
+from jobs.pipeline.variables import ROOT, names_used, resolve_variables, substitute
 from jobs.pipeline.yaml_text import Document, KeyPath, YamlError, dotted, parse_yaml
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -77,6 +77,7 @@ def load_pipelines(bundle: Bundle, names: list[str] | None = None, interval: Int
     """
     known = pipeline_names(bundle)
     problems = list(_missing_pipelines(bundle, list(map(live_name, names or [])), known))
+    problems += _Loader(bundle, "").unused_variables()
     loaded: list[Pipeline] = []
     for name in dict.fromkeys(names or known):
         if live_name(name) in known:
@@ -111,7 +112,7 @@ def load_target(bundle: Bundle) -> TargetSpec:
 def load_fleet(bundle: Bundle, fleet: str, names: Iterable[str] = ()) -> tuple[list[Pipeline], dict[str, ConfError]]:
     """The pipelines of a fleet, or those of them that are named, each loaded by itself; and what is wrong with others.
 
-    ConfError if there is no such fleet, or it has no such pipeline.
+    ConfError if there is no such fleet, it has no such pipeline, or a variable is given that nothing uses.
     """
     folder = bundle.conf / "pipelines"
     named = find_members(folder, fleet)
@@ -127,6 +128,7 @@ def load_fleet(bundle: Bundle, fleet: str, names: Iterable[str] = ()) -> tuple[l
         for name in names
         if name not in members
     ]
+    others += _Loader(bundle, "").unused_variables()
     if others:
         raise ConfError(others)
     loaded, broken = [], {}
@@ -198,14 +200,7 @@ class _Loader:
 
     def load_target(self) -> tuple[TargetSpec | None, dict[str, str] | None]:
         """The target and all variables; these are known even where something else is wrong with the target."""
-        folder = self.bundle.conf / "targets"
-        path = folder / f"{self.bundle.target}.yml"
-        if not path.is_file():
-            known = sorted(path.stem for path in folder.glob("*.yml"))
-            hint = did_you_mean(self.bundle.target, known)
-            self._add(folder, f"no target '{self.bundle.target}'{hint}; there are: {', '.join(known)}")
-            return None, None
-        file = self._read_file(path)
+        file = self._read_target()
         if file is None:
             return None, None
         variables = self._resolve_variables(file)
@@ -217,16 +212,41 @@ class _Loader:
         self.problems += [file.problem(*fault) for fault in spark_faults(target)] if target else []
         return target, variables
 
+    def unused_variables(self) -> Iterator[Problem]:
+        """Names given on the command line that neither the target defines nor anything uses."""
+        target = self._read_target()
+        if target is None:
+            return
+        defined = _own_variables(target).keys() | {ROOT}
+        unknown = [name for name in self.bundle.variables if name not in defined]
+        paths = [target.path, *(self.bundle.conf / "pipelines").glob("*.yml")] if unknown else []
+        texts = [self._read_text(path) or "" for path in paths]
+        used = {name for text in (*texts, *self.bundle.variables.values()) for name in names_used(text)}
+        for name in unknown:
+            if name not in used:
+                hint = did_you_mean(name, defined | used)
+                message = f"target '{self.bundle.target}' does not define it, and no pipeline uses it{hint}; remove it"
+                yield Problem("--var", None, name, message)
+
+    def _read_target(self) -> _File | None:
+        """The target's file as it is written; None if it is no mapping, or not there."""
+        folder = self.bundle.conf / "targets"
+        path = folder / f"{self.bundle.target}.yml"
+        if path.is_file():
+            return self._read_file(path)
+        known = sorted(path.stem for path in folder.glob("*.yml"))
+        hint = did_you_mean(self.bundle.target, known)
+        self._add(folder, f"no target '{self.bundle.target}'{hint}; there are: {', '.join(known)}")
+        return None
+
     def _resolve_variables(self, file: _File) -> dict[str, str]:
-        given = file.data.get("variables")
-        own = {key: str(as_option(value)) for key, value in given.items()} if isinstance(given, dict) else {}
         passed = self.bundle.variables
 
         def report(path: KeyPath, message: str) -> None:
             name = str(path[-1])
             self._report(Problem("--var", None, name, message) if name in passed else file.problem(path, message))
 
-        return resolve_variables(own | passed, str(self.bundle.root), report)
+        return resolve_variables(_own_variables(file) | passed, str(self.bundle.root), report)
 
     def _load_spec(self, file: _File, variables: dict[str, str] | None) -> PipelineSpec | None:
         data = substitute(file.data, variables, lambda *fault: self._report(file.problem(*fault)))
@@ -324,6 +344,11 @@ class _Loader:
     def _report(self, problem: Problem) -> None:
         if problem not in self.problems:
             self.problems.append(problem)
+
+
+def _own_variables(target: _File) -> dict[str, str]:
+    given = target.data.get("variables")
+    return {key: str(as_option(value)) for key, value in given.items()} if isinstance(given, dict) else {}
 
 
 def _resolved(given: Any, variables: dict[str, str]) -> Any:

@@ -10,7 +10,7 @@ from jobs.pipeline.dated_path import check_dated_path
 from jobs.pipeline.durations import as_timedelta, span
 from jobs.pipeline.schedule_model import After, Cron, Schedule, Trigger
 from jobs.pipeline.source_model import Source
-from jobs.pipeline.strict import Option, Strict, Wait
+from jobs.pipeline.strict import Location, Option, Strict, Wait
 from jobs.pipeline.table_model import DeltaSink, Maintenance
 
 NAME_PATTERN = r"^[a-z][a-z0-9_]{0,62}$"
@@ -181,7 +181,7 @@ class TargetSpec(Strict):
     """One file of conf/targets: an environment."""
 
     variables: dict[str, Option] = {}
-    state: str
+    state: Location
     """Directory for checkpoints, ledgers and leases; every driver that may run a pipeline must reach it."""
     spark: dict[str, Option] = {}
     """Spark options for `esclusa run`; under spark-submit its own --conf and --properties-file decide."""

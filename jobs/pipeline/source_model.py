@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from jobs.pipeline.strict import Option, Strict
+from jobs.pipeline.strict import Location, Option, Strict
 
 
 class FileFormat(StrEnum):
@@ -73,7 +73,7 @@ class FilesSource(Strict):
 
     type: Literal["files"]
     format: FileFormat = Field(strict=False)
-    path: str
+    path: Location
     schema_name: str | None = Field(default=None, alias="schema")
     """Name of `conf/schemas/<name>.ddl`; may be left out for formats that carry their own schema."""
     options: dict[str, Option] = {}

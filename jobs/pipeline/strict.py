@@ -18,6 +18,8 @@ Option = Annotated[str, BeforeValidator(as_option)]
 Duration = Annotated[str, AfterValidator(check_duration)]
 Wait = Annotated[str, AfterValidator(check_wait)]
 """A duration that somebody can wait for: not nothing, at most a year."""
+Location = Annotated[str, Field(min_length=1)]
+"""Where a directory or table lies; never empty, which Spark would take for the working directory."""
 ColumnName = Annotated[str, Field(min_length=1, max_length=255)]
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import field_validator, model_validator
 
 from jobs.pipeline.durations import as_timedelta
-from jobs.pipeline.strict import ColumnName, Duration, Option, Strict
+from jobs.pipeline.strict import ColumnName, Duration, Location, Option, Strict
 
 TRANSACTION_MEMORY = "remove it; Delta would forget which batches are written, and a replay would double them"
 
@@ -16,14 +16,14 @@ class DeltaSink(Strict):
     """A Delta table that each batch is appended to."""
 
     type: Literal["delta"]
-    path: str
+    path: Location
     mode: Literal["append"] = "append"
     partition_by: list[ColumnName] = []
     cluster_by: list[ColumnName] = []
     merge_schema: bool = False
     """Whether columns that the transforms newly give join the table, and those they no longer give become NULL."""
     table_properties: dict[str, Option] = {}
-    quarantine_path: str | None = None
+    quarantine_path: Location | None = None
     """Where rows set apart go; by default the target's path with `_quarantine` behind it."""
 
     @field_validator("table_properties")

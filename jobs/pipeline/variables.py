@@ -11,18 +11,24 @@ from jobs.pipeline.yaml_text import KeyPath
 Report = Callable[[KeyPath, str], None]
 """Takes a fault: the path of the text in its document, and the message."""
 
+ROOT = "root"
 _VARIABLE = re.compile(r"\$\{(?!secret:)([^}]*)\}")
+_UNCLOSED = re.compile(r"\$\{(?!secret:)\w*(?=[^}]*\Z)")
 _SECRET = re.compile(r"\$\{secret:[^}]*\}?")
 _SECRET_PLACES: tuple[KeyPath, ...] = (("source", "options"), ("variables",))
 
 
 def resolve_variables(given: dict[str, str], root: str, report: Report) -> dict[str, str]:
-    """Values of the variables, each in terms of those above it and of the built-in `root`.
+    """Values of the variables, each in terms of those before it and of the built-in `root`, which stays as it is.
 
-    One that uses itself, one further down or one that is not there is reported at `variables.<name>`.
+    One that uses itself, a later one or one that is not there is reported at `variables.<name>`.
     """
-    resolved = {"root": root}
+    resolved = {ROOT: root}
     for name, text in given.items():
+        if name == ROOT:
+            report(("variables", name), f"${{{ROOT}}} is the directory that holds conf/; choose another name")
+            continue
+        _check_closed(("variables", name), text, report)
         for used in _undefined(text, resolved):
             report(("variables", name), _unusable_message(used, name, given, resolved))
         resolved[name] = _replace(text, resolved)
@@ -38,6 +44,7 @@ def substitute(data: Any, variables: dict[str, str] | None, report: Report) -> A
     """
 
     def change(path: KeyPath, text: str) -> str:
+        _check_closed(path, text, report)
         if variables is not None:
             for name in _undefined(text, variables):
                 report(path, _undefined_message(name, variables))
@@ -46,6 +53,11 @@ def substitute(data: Any, variables: dict[str, str] | None, report: Report) -> A
         return text
 
     return _map_texts(data, (), change)
+
+
+def names_used(text: str) -> set[str]:
+    """Names of the variables in a text."""
+    return set(_VARIABLE.findall(text))
 
 
 def _map_texts(value: Any, path: KeyPath, change: Callable[[KeyPath, str], str]) -> Any:
@@ -72,7 +84,10 @@ def _unusable_message(used: str, name: str, given: dict[str, str], resolved: dic
     if used == name:
         return f"${{{used}}} is this variable itself"
     if used in given:
-        return f"${{{used}}} stands further down; a variable may use those above it"
+        return (
+            f"${{{used}}} comes later; a variable may use those before it: "
+            "first the target's come, from above to below, then those that only --var gives"
+        )
     return _undefined_message(used, resolved)
 
 
@@ -81,6 +96,11 @@ def _undefined_message(name: str, variables: dict[str, str]) -> str:
         f"variable ${{{name}}} is not defined{did_you_mean(name, variables)}; "
         f"defined: {', '.join(sorted(variables))}. Add it to the target, or pass --var {name}=…"
     )
+
+
+def _check_closed(path: KeyPath, text: str, report: Report) -> None:
+    if unclosed := _UNCLOSED.search(text):
+        report(path, f"{unclosed[0]} has no closing }}; a variable is written ${{name}}")
 
 
 def _check_secrets(path: KeyPath, text: str, report: Report) -> None:

@@ -69,7 +69,9 @@ def test_a_conf_directory_that_does_not_exist_is_named(command, tmp_path):
     assert f"{tmp_path}/nowhere/pipelines: no such directory" in result.stderr
 
 
-@pytest.mark.parametrize(("given", "exit_code"), [("lake=/l", 0), ("a=b=c", 0), ("a=", 0), ("lake", 2), ("=x", 2)])
+@pytest.mark.parametrize(
+    ("given", "exit_code"), [("lake=/l", 0), ("lake=b=c", 0), ("lake=", 0), ("lake", 2), ("=x", 2)]
+)
 def test_a_variable_is_given_as_key_and_value(bundle, given, exit_code):
     assert run("check", "--conf", bundle.conf, "--var", given).exit_code == exit_code
 
@@ -78,6 +80,18 @@ def test_a_variable_of_the_command_line_counts(bundle):
     bundle.edit("conf/pipelines/orders.yml", "${lake}", "${warehouse}")
     assert run("check", "--conf", bundle.conf).exit_code == 2
     assert run("check", "--conf", bundle.conf, "--var", "warehouse=/w").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "command", [["check"], ["run", "orders"], ["run", "--fleet", "f"], ["checkpoint", "show", "orders"]]
+)
+def test_a_variable_that_nothing_uses_is_refused(bundle, command):
+    bundle.edit("conf/pipelines/orders.yml", "trigger:", "fleet: f\ntrigger:")
+    done = run(*command, "--conf", bundle.conf, "--var", "laek=/l")
+    assert done.exit_code == 2
+    assert "--var: laek: target 'local' does not define it" in done.stderr
+    assert "did you mean 'lake'" in done.stderr
+    assert "1 problem;" in done.stderr
 
 
 def test_status_of_a_pipeline_that_has_not_run_is_no_failure(bundle):

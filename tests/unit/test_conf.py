@@ -65,6 +65,22 @@ BROKEN_ORDERS = {
         "sink.path",
         ["${lakes}", "did you mean 'lake'", "defined: data, lake, landing", "--var lakes="],
     ),
+    "variable that is not closed": (
+        "${lake}/orders",
+        "${lake/orders",
+        "${lake/",
+        "sink.path",
+        ["${lake has no closing }", "${name}"],
+    ),
+    "empty path of a source": ("${landing}/orders", '""', "path:", "source.path", ["at least 1 character"]),
+    "empty path of a sink": ("${lake}/orders", '""', 'path: ""', "sink.path", ["at least 1 character"]),
+    "empty path of a quarantine": (
+        "partition_by: [day]",
+        'quarantine_path: ""',
+        "quarantine_path:",
+        "sink.quarantine_path",
+        ["at least 1 character"],
+    ),
     "option of no source": (
         "header: true",
         "heder: true",
@@ -369,6 +385,21 @@ BROKEN_BESIDES = {
         "variables.servers",
         ["string"],
     ),
+    "variable that is not closed in a target": (
+        "conf/targets/local.yml",
+        ("state: ${data}/state", "state: ${data/state"),
+        "state:",
+        "state",
+        ["${data has no closing }"],
+    ),
+    "variable that is not closed in a variable": (
+        "conf/targets/local.yml",
+        ("lake: ${data}/lake", "lake: ${data}${data"),
+        "lake:",
+        "variables.lake",
+        ["${data has no closing }"],
+    ),
+    "empty state": ("conf/targets/local.yml", ("state: ${data}/state", 'state: ""'), "state:", "state", ["at least 1"]),
     "quotes in a schema": ("conf/schemas/orders.ddl", ("amount", "`amount"), "day DATE", "", ["` is not closed"]),
     "variable that comes later": (
         "conf/targets/local.yml",
@@ -684,11 +715,46 @@ def test_target_and_pipeline_see_the_same_variables(bundle):
     assert pipeline.spec.sink.path == f"{bundle.root}/d/l/orders"
 
 
-@pytest.mark.parametrize(("value", "says"), [("${nowhere}", "defined: "), ("${data}", "itself"), ("${lake}", "above")])
+@pytest.mark.parametrize(("value", "says"), [("${nowhere}", "defined: "), ("${data}", "itself"), ("${lake}", "later")])
 def test_a_variable_of_the_command_line_is_checked(bundle, value, says):
     (problem,) = bundle.problems("orders", "clicks", data=value)
     assert (problem.file, problem.path) == ("--var", "data")
     assert says in problem.message
+
+
+def test_the_bundles_own_directory_is_no_variable_to_be_set(bundle):
+    (problem,) = bundle.problems("orders", root="/elsewhere")
+    assert (problem.file, problem.path) == ("--var", "root")
+    bundle.edit("conf/targets/local.yml", "variables:", "variables:\n  root: /elsewhere")
+    (problem,) = bundle.problems("orders")
+    assert (problem.line, problem.path) == (2, "variables.root")
+
+
+@pytest.mark.parametrize("value", ["${data", "x${", "a} ${data/lake"])
+def test_a_variable_of_the_command_line_that_is_not_closed_is_refused(bundle, value):
+    (problem,) = bundle.problems("orders", lake=value)
+    assert (problem.file, problem.path) == ("--var", "lake")
+    assert "no closing }" in problem.message
+
+
+def test_a_variable_of_the_command_line_alone_comes_behind_the_targets(bundle):
+    bundle.edit("conf/pipelines/orders.yml", "${lake}", "${warehouse}")
+    assert bundle.load("orders", warehouse="${lake}/w").spec.sink.path == f"{bundle.root}/data/lake/w/orders"
+    bundle.edit("conf/targets/local.yml", "${data}/lake", "${warehouse}")
+    (problem,) = bundle.problems("orders", warehouse="/w")
+    assert problem.path == "variables.lake"
+    assert "only --var gives" in problem.message
+
+
+@pytest.mark.parametrize("file", ["conf/targets/local.yml", "conf/pipelines/clicks.yml"])
+def test_a_variable_is_used_wherever_it_stands(bundle, file):
+    bundle.edit(file, "${data}/state" if "targets" in file else "${lake}/clicks", "${place}/x")
+    assert load_pipelines(Bundle(bundle.conf, variables={"deep": "/p", "place": "${deep}"}), ["orders"])
+
+
+def test_a_variable_that_nothing_uses_is_refused_once(bundle):
+    (problem,) = bundle.problems("orders", "clicks", wharehouse="/w")
+    assert (problem.file, problem.path) == ("--var", "wharehouse")
 
 
 def test_a_variable_is_written_as_spark_writes_it(bundle):
