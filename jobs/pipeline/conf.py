@@ -17,6 +17,7 @@ from jobs.pipeline.conf_rules import (
     Fault,
     fleet_faults,
     function_faults,
+    location_faults,
     missing_message,
     names_in,
     option_faults,
@@ -183,15 +184,16 @@ class _Loader:
         if spec is None or file is None:
             self._check_own_suite()
             raise ConfError(self.problems)
-        self.problems += [file.problem(*fault) for fault in self._find_faults(spec, file)]
+        self.problems += [file.problem(*fault) for fault in self._find_faults(spec, file, target)]
         schema_ddl = self._load_schema(spec, file)
         checks = self._load_suite(spec, file)
         if self.problems or target is None:
             raise ConfError(self.problems)
         return self._assemble(spec, target, file, schema_ddl, checks)
 
-    def _find_faults(self, spec: PipelineSpec, file: _File) -> Iterator[Fault]:
+    def _find_faults(self, spec: PipelineSpec, file: _File, target: TargetSpec | None) -> Iterator[Fault]:
         yield from option_faults(spec)
+        yield from location_faults(spec, target.state if target else None)
         yield from function_faults(spec, self.bundle.root)
         folder = self.bundle.conf / "pipelines"
         yield from upstream_faults(spec, self.name, folder)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
+from posixpath import normpath
 from typing import Any
 
 from jobs.pipeline.fleet import find_members
@@ -55,6 +56,18 @@ def option_faults(spec: PipelineSpec) -> Iterator[Fault]:
         yield ("source", "options"), "maxFilesPerTrigger and maxBytesPerTrigger exclude each other"
 
 
+def location_faults(spec: PipelineSpec, state: str | None) -> Iterator[Fault]:
+    """Tables that lie in each other, in what the source reads or in the target's state, or that hold one of these."""
+    sink = spec.sink
+    if sink.quarantine_path and _overlap(sink.quarantine_path, sink.path):
+        yield ("sink", "quarantine_path"), f"overlaps sink.path ({sink.path}): a table's folder is that table's alone"
+    for key, path in (("path", sink.path), ("quarantine_path", sink.quarantine_path)):
+        if path and isinstance(spec.source, FilesSource) and _overlap(path, spec.source.path):
+            yield ("sink", key), f"overlaps source.path ({spec.source.path}): the pipeline would read what it writes"
+        if path and state and _overlap(path, state):
+            yield ("sink", key), f"overlaps the target's state ({state}): each needs a folder that the other is not in"
+
+
 def function_faults(spec: PipelineSpec, root: Path) -> Iterator[Fault]:
     """Transforms in Python that are not to be found; they are parsed, not imported."""
     for index, transform in enumerate(spec.transforms):
@@ -99,6 +112,15 @@ def missing_message(path: Path) -> str:
     """Says that a file is not there, and which of its kind are."""
     names = names_in(path.parent, path.suffix)
     return f"there is no {path}{did_you_mean(path.stem, names)}; there are: {', '.join(names) or 'none'}"
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Whether one path is the other, or lies in it; globs are compared as they are written."""
+    return all(mine == theirs for mine, theirs in zip(_folders(one), _folders(other), strict=False))
+
+
+def _folders(path: str) -> list[str]:
+    return normpath(path.removeprefix("file:")).split("/")
 
 
 def _way_back(folder: Path, start: str, upstream: str) -> list[str]:

@@ -605,6 +605,40 @@ def test_a_target_may_say_what_every_session_says(bundle):
     assert bundle.load("orders").spark["spark.sql.ansi.enabled"] == "true"
 
 
+@pytest.mark.parametrize(
+    ("path", "quarantine", "key", "says"),
+    [
+        ("/t/a", "/t/a/q", "quarantine_path", "overlaps sink.path (/t/a)"),
+        ("/t/a/b/", "/t/a", "quarantine_path", "overlaps sink.path (/t/a/b/)"),
+        ("file:///t/a", "/t/a/q", "quarantine_path", "overlaps sink.path"),
+        ("${landing}/orders/", "/q", "path", "overlaps source.path"),
+        ("${landing}/orders/out", "/q", "path", "overlaps source.path"),
+        ("${landing}", "/q", "path", "overlaps source.path"),
+        ("/t/a", "${landing}/orders/bad", "quarantine_path", "overlaps source.path"),
+        ("${data}/state", "/q", "path", "overlaps the target's state"),
+        ("${data}//state/tables/a", "/q", "path", "overlaps the target's state"),
+        ("/t/a", "${data}/state/q", "quarantine_path", "overlaps the target's state"),
+    ],
+)
+def test_tables_lie_apart(bundle, path, quarantine, key, says):
+    bundle.edit("conf/pipelines/orders.yml", "${lake}/orders", f"{path}\n  quarantine_path: {quarantine}")
+    (problem,) = bundle.problems("orders")
+    assert problem.path == f"sink.{key}"
+    assert problem.line == bundle.line_of("conf/pipelines/orders.yml", "quarantine_path:") - (key == "path")
+    assert says in problem.message
+
+
+def test_a_table_that_holds_state_and_source_is_refused_for_both(bundle):
+    bundle.edit("conf/pipelines/orders.yml", "${lake}/orders", "${data}")
+    assert [problem.path for problem in bundle.problems("orders")] == ["sink.path", "sink.path"]
+
+
+@pytest.mark.parametrize("quarantine", ["/t/orders_q", "/t/order", "/t/q/orders", "s3a://t/orders/q"])
+def test_tables_may_lie_beside_each_other(bundle, quarantine):
+    bundle.edit("conf/pipelines/orders.yml", "${lake}/orders", f"/t/orders\n  quarantine_path: {quarantine}")
+    assert bundle.load("orders").quarantine_path == quarantine
+
+
 def test_a_pipeline_named_twice_is_loaded_once(bundle):
     names = ["orders", "clicks", "orders"]
     assert [pipeline.name for pipeline in load_pipelines(Bundle(bundle.conf), names)] == ["orders", "clicks"]
