@@ -314,7 +314,7 @@ class _Loader:
 
     def _read_text(self, path: Path) -> str | None:
         try:
-            return path.read_text(encoding="utf-8")
+            return path.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             self._add(path, f"cannot be read: {error}")
             return None

@@ -540,6 +540,16 @@ def test_a_file_that_is_not_utf_8_is_refused(bundle, file):
     assert str(bundle.conf / file) in {problem.file for problem in bundle.problems("orders")}
 
 
+@pytest.mark.parametrize(
+    "file", ["targets/local.yml", "pipelines/orders.yml", "schemas/orders.ddl", "suites/orders.json"]
+)
+def test_a_byte_order_mark_is_no_part_of_a_file(bundle, file):
+    expected = bundle.load("orders")
+    path = bundle.conf / file
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert bundle.load("orders") == expected
+
+
 @pytest.mark.parametrize("content", [b"a = '\xff'", b"a = '\0'"])
 def test_a_transform_that_is_no_text_is_refused(bundle, content):
     (bundle.root / "jobs/transforms/orders.py").write_bytes(content)

@@ -203,6 +203,24 @@ def test_a_condition_nested_too_deeply_is_refused():
     assert "row_condition" in refusals(entry(column="a", row_condition=condition))[0].message
 
 
+@pytest.mark.parametrize(
+    ("beside", "says"),
+    [
+        ({"mostly": 0.9}, "mostly: is not read beside kwargs; put it into kwargs"),
+        ({"row_condition": "a > 1"}, "row_condition: is not read beside kwargs; put it into kwargs"),
+        ({"column": "b"}, "column: is not read beside kwargs; put it into kwargs"),
+        ({"on_failure": "expect"}, "on_failure: is not read here; put it into meta.esclusa"),
+        ({"meta": {"on_failure": "expect"}}, "meta.on_failure: is not read here; put it into meta.esclusa"),
+        (
+            {"meta": {"on_failure": "expect", "esclusa": {}}},
+            "meta.on_failure: is not read here; put it into meta.esclusa",
+        ),
+    ],
+)
+def test_what_stands_on_the_wrong_level_is_refused(beside, says):
+    assert [problem.message for problem in refusals(entry(column="a") | beside)] == [says]
+
+
 @pytest.mark.parametrize("meta", [None, {}, {"esclusa": None}, {"esclusa": {}}])
 def test_a_meta_that_is_empty_says_nothing(meta):
     (check,) = parse(entry(column="a") | {"meta": meta})

@@ -18,7 +18,8 @@ from jobs.pipeline.yaml_text import Document, KeyPath, YamlError, parse_yaml
 _COLUMN_KEYS = ("column", "column_A", "column_B")
 _SHARED_KEYS = {"mostly", "row_condition", "condition_parser", *_COLUMN_KEYS}
 _GX_ONLY_KEYS = {"batch_id", "result_format", "catch_exceptions", "table"}
-_META_KEYS = {"name", "on_failure"}
+_DISPOSITION = "on_failure"
+_META_KEYS = {"name", _DISPOSITION}
 
 
 class _EntryError(ValueError):
@@ -116,6 +117,7 @@ def _bind(entry: Any, file: str, line: int, default: OnFailure) -> Check:
     if not isinstance(entry, dict) or not isinstance(entry.get("type"), str):
         raise _EntryError("an expectation is an object with 'type' and 'kwargs'")
     kind = _kind_of(entry["type"])
+    _refuse_misplaced(entry, kind)
     parameters = _read_parameters(entry, kind)
     name, on_failure = _read_meta(entry)
     values = parameters.model_dump()
@@ -142,6 +144,16 @@ def _kind_of(expectation: str) -> Kind:
     raise _EntryError(
         f"expectation '{expectation}' cannot be compiled yet{hint}; allowed: {', '.join(sorted(COMPILED))}"
     )
+
+
+def _refuse_misplaced(entry: dict[str, Any], kind: Kind) -> None:
+    """Keys on a level where nobody reads them: the check would be another than its author meant."""
+    for key in kind.parameters.model_fields:
+        if key in entry:
+            raise _EntryError(f"{key}: is not read beside kwargs; put it into kwargs")
+    for holder, where in ((entry, ""), (_object_in(entry, "meta", "meta"), "meta.")):
+        if _DISPOSITION in holder:
+            raise _EntryError(f"{where}{_DISPOSITION}: is not read here; put it into meta.esclusa")
 
 
 def _read_parameters(entry: dict[str, Any], kind: Kind) -> Parameters:
@@ -188,7 +200,7 @@ def _read_meta(entry: dict[str, Any]) -> tuple[str | None, str | None]:
     for key, value in own.items():
         if value is not None and not (isinstance(value, str) and value):
             raise _EntryError(f"meta.esclusa.{key}: must be text")
-    return own.get("name"), own.get("on_failure")
+    return own.get("name"), own.get(_DISPOSITION)
 
 
 def _choose_on_failure(given: str | None, scope: Scope, default: OnFailure) -> OnFailure:
