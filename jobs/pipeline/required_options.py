@@ -3,13 +3,11 @@
 _EXTENSIONS = "spark.sql.extensions"
 REQUIRED = {
     _EXTENSIONS: "io.delta.sql.DeltaSparkSessionExtension",
-    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.ansi.enabled": "true",
 }
 _REASONS = {
     _EXTENSIONS: "the tables are Delta's",
-    "spark.sql.catalog.spark_catalog": "the tables are Delta's",
     "spark.sql.session.timeZone": "elsewhere the same text would be another time",
     "spark.sql.ansi.enabled": "else a value that cannot be cast becomes NULL in the target, and misses the quarantine",
 }

@@ -22,6 +22,8 @@ PACKAGES = (
 )
 """Maven coordinates of the JVM jars; `conf/spark-defaults.conf` names the same."""
 
+_CATALOG = {"spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog"}
+"""Where a cluster brings no catalog of its own, which may be another that knows Delta."""
 _LOSS_SWITCHES = ("spark.sql.files.ignoreCorruptFiles", "spark.sql.files.ignoreMissingFiles")
 _FORGETTING = "spark.databricks.delta.properties.defaults.setTransactionRetentionDuration"
 _SUBMITTED = "PYSPARK_GATEWAY_PORT"
@@ -112,7 +114,7 @@ def _escaped(sign: str) -> str:
 
 def _local_options(options: dict[str, str]) -> dict[str, str]:
     result = {"spark.ui.enabled": "false", "spark.ui.showConsoleProgress": "false", "spark.driver.host": "localhost"}
-    result |= {"spark.driver.bindAddress": "127.0.0.1"} | REQUIRED | options
+    result |= {"spark.driver.bindAddress": "127.0.0.1"} | REQUIRED | _CATALOG | options
     jars = jars_folder()
     if jars.is_dir():
         result.pop("spark.jars.packages", None)

@@ -53,7 +53,6 @@ def test_a_session_with_all_that_promises_rest_on_is_taken(changed):
         ("spark.sql.session.timeZone", "Europe/Rome"),
         ("spark.sql.extensions", None),
         ("spark.sql.extensions", "a.First"),
-        ("spark.sql.catalog.spark_catalog", "builtin"),
     ],
 )
 def test_a_session_without_what_promises_rest_on_is_refused(key, value):
