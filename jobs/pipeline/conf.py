@@ -18,6 +18,7 @@ from jobs.pipeline.conf_rules import (
     fleet_faults,
     function_faults,
     location_faults,
+    maintenance_faults,
     missing_message,
     names_in,
     option_faults,
@@ -194,6 +195,7 @@ class _Loader:
     def _find_faults(self, spec: PipelineSpec, file: _File, target: TargetSpec | None) -> Iterator[Fault]:
         yield from option_faults(spec)
         yield from location_faults(spec, target.state if target else None)
+        yield from maintenance_faults(spec, target)
         yield from function_faults(spec, self.bundle.root)
         folder = self.bundle.conf / "pipelines"
         yield from upstream_faults(spec, self.name, folder)

@@ -21,13 +21,21 @@ _KINDS: dict[str, type[BaseModel]] = {
     "after": After,
 }
 """Tags of the unions in the language; pydantic puts them between the keys of an error's location."""
+_KEY_IN_FRONT = re.compile(r"([a-z]\w*(?:\.\w+)*): ")
 
 
 def explain(model: type[BaseModel], error: ValidationError) -> Iterator[tuple[KeyPath, str]]:
     """Each fault as the path in the document and a message; a path never holds what is not written there."""
     for item in error.errors():
         path, owner = _locate(model, item["loc"])
-        yield path, _message(path, owner, item)
+        message = _message(path, owner, item)
+        yield _below(path, message) if item["type"] == "value_error" else (path, message)
+
+
+def _below(path: KeyPath, message: str) -> tuple[KeyPath, str]:
+    """A rule over several keys begins its message with the key that it is about: that is where the fault stands."""
+    match = _KEY_IN_FRONT.match(message)
+    return ((*path, *match[1].split(".")), message[match.end() :]) if match else (path, message)
 
 
 def _locate(model: type[BaseModel], location: KeyPath) -> tuple[KeyPath, type[BaseModel] | None]:

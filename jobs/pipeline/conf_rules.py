@@ -4,6 +4,7 @@ Each yields faults: the path of keys in the document, and what is wrong there.
 """
 
 import ast
+import re
 from collections.abc import Iterator
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -11,6 +12,7 @@ from pathlib import Path
 from posixpath import normpath
 from typing import Any
 
+from jobs.pipeline.durations import as_timedelta, span
 from jobs.pipeline.fleet import find_members
 from jobs.pipeline.hints import did_you_mean
 from jobs.pipeline.model import PipelineSpec, PythonTransform, TargetSpec
@@ -28,6 +30,7 @@ REFUSED_SPARK_OPTIONS = {
 """Spark options that a target may not set, in lower case, and why."""
 
 Fault = tuple[KeyPath, str]
+_PROPERTY_DURATION = re.compile(r"\s*(?:interval\s+)?(\d+)\s+(hour|day|week)s?\s*", re.IGNORECASE)
 
 
 def spark_faults(target: TargetSpec) -> Iterator[Fault]:
@@ -54,6 +57,19 @@ def option_faults(spec: PipelineSpec) -> Iterator[Fault]:
             yield path, f"{value}: only a kafka source takes secrets; Spark would read this as it is written"
     if {"maxFilesPerTrigger", "maxBytesPerTrigger"} <= set(spec.source.options):
         yield ("source", "options"), "maxFilesPerTrigger and maxBytesPerTrigger exclude each other"
+
+
+def maintenance_faults(spec: PipelineSpec, target: TargetSpec | None) -> Iterator[Fault]:
+    """A policy, the pipeline's own or the target's, that takes what the table's properties promise its readers."""
+    policy = spec.maintenance or (target.maintenance if target else None)
+    promised = {key.lower(): value for key, value in spec.sink.table_properties.items()}
+    for key, duration in (("deletedFile", policy.vacuum), ("log", policy.log)) if policy else ():
+        name = f"delta.{key}RetentionDuration"
+        match = _PROPERTY_DURATION.fullmatch(promised.get(name.lower(), ""))
+        if match and span(int(match[1]), match[2].lower()) > as_timedelta(duration):
+            path = ("maintenance",) if spec.maintenance else ("sink", "table_properties")
+            message = f"{duration} is less than the table promises its readers: {name} = {match[0]}"
+            yield path, message if spec.maintenance else f"the target's maintenance: {message}"
 
 
 def location_faults(spec: PipelineSpec, state: str | None) -> Iterator[Fault]:

@@ -1,13 +1,11 @@
 """The conf language: frozen types that say which keys a pipeline may have. No Spark, no I/O."""
 
-import re
 from enum import StrEnum
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from jobs.pipeline.dated_path import check_dated_path
-from jobs.pipeline.durations import as_timedelta, span
 from jobs.pipeline.schedule_model import After, Cron, Schedule, Trigger
 from jobs.pipeline.source_model import Source
 from jobs.pipeline.strict import Location, Option, Strict, Wait
@@ -85,9 +83,6 @@ class Quality(Strict):
     halt_when: HaltWhen | None = None
 
 
-_PROPERTY_DURATION = re.compile(r"\s*(?:interval\s+)?(\d+)\s+(hour|day|week)s?\s*", re.IGNORECASE)
-
-
 class Scope(StrEnum):
     """What a check looks at: each row, the batch as a whole, or the columns' names and types."""
 
@@ -156,18 +151,6 @@ class PipelineSpec(Strict):
         for key, value in (("schedule", self.schedule), ("fleet", self.fleet)):
             if value is not None and not self.trigger.available_now:
                 message = f"{key}: a pipeline with processing_time runs until stopped; remove it, or set available_now"
-                raise ValueError(message)
-        return self
-
-    @model_validator(mode="after")
-    def _maintenance_keeps_what_the_table_promises(self) -> "PipelineSpec":
-        policy = self.maintenance
-        promised = {key.lower(): value for key, value in self.sink.table_properties.items()}
-        for key, duration in (("deletedFile", policy.vacuum), ("log", policy.log)) if policy else ():
-            name = f"delta.{key}RetentionDuration"
-            match = _PROPERTY_DURATION.fullmatch(promised.get(name.lower(), ""))
-            if match and span(int(match[1]), match[2].lower()) > as_timedelta(duration):
-                message = f"maintenance: {duration} is less than the table promises its readers: {name} = {match[0]}"
                 raise ValueError(message)
         return self
 

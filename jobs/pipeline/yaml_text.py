@@ -1,5 +1,6 @@
 """YAML text -> plain data plus the line of every key; safe, bounded, and strict about duplicate keys."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,6 +23,21 @@ _SIGN_TAGS = frozenset({f"{_TAG}value", f"{_TAG}merge"})
 _SHOWN_CHARACTERS = 60
 # What PyYAML's own constructors let through for text that its tag does not fit.
 _MISFITS = (ValueError, LookupError, AttributeError, ArithmeticError)
+
+
+_PLAIN_FORMS = {
+    f"{_TAG}bool": r"true|True|TRUE|false|False|FALSE",
+    f"{_TAG}int": r"[-+]?(0|[1-9][0-9]*)",
+    f"{_TAG}float": r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+)([eE][-+][0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+}
+
+
+def _resolvers() -> dict[str, list[tuple[str, re.Pattern[str]]]]:
+    """PyYAML's resolvers by first sign, with the forms of YAML 1.2 for truth values and numbers."""
+    return {
+        sign: [(tag, re.compile(f"(?:{_PLAIN_FORMS[tag]})$") if tag in _PLAIN_FORMS else form) for tag, form in found]
+        for sign, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +90,13 @@ def dotted(path: KeyPath) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """Counts the levels while it composes: PyYAML recurses, and would run out of stack first."""
+    """Reads plain text as YAML 1.2 does: NO, 061 and 1:30 stay text, of which PyYAML would make false, 49 and 90.
+
+    Counts the levels while it composes: PyYAML recurses, and would run out of stack first.
+    """
 
     depth = 0
+    yaml_implicit_resolvers = _resolvers()
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         with self._one_level_deeper():

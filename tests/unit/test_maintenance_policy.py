@@ -67,6 +67,16 @@ def test_a_policy_that_takes_what_others_need_is_refused_with_its_line(bundle, t
         assert problem.line == bundle.line_of(ORDERS, "maintenance")
 
 
+def test_the_targets_policy_keeps_what_the_table_promises_too(bundle):
+    bundle.edit("conf/targets/local.yml", "state:", "maintenance: {}\nstate:")
+    properties = "sink:\n  table_properties: {delta.deletedFileRetentionDuration: interval 8 days}\n"
+    bundle.edit(ORDERS, "sink:\n", properties)
+    [problem] = bundle.problems("orders")
+    assert problem.path == "sink.table_properties"
+    assert problem.line == bundle.line_of(ORDERS, "table_properties")
+    assert problem.message.startswith("the target's maintenance: 7 days is less than the table promises its readers")
+
+
 @pytest.mark.parametrize("text", ["{vacuum: 168 hours}", "{vacuum: 8 days}"])
 def test_a_policy_that_keeps_what_the_table_promises_is_taken(bundle, text):
     declare(bundle, text, "  table_properties: {delta.deletedFileRetentionDuration: interval 7 days}\n")

@@ -141,4 +141,6 @@ def test_a_person_is_asked_for_a_day_unless_the_pipeline_says_otherwise(bundle):
 def test_who_asks_nobody_waits_for_nobody(bundle):
     bundle.edit(ORDERS, TRIGGER, f"{TRIGGER}when_held: fail\ndecision_timeout: 1 hour\n")
     [problem] = bundle.problems("orders")
-    assert problem.message.startswith("decision_timeout: with when_held: fail nobody is asked")
+    assert problem.path == "decision_timeout"
+    assert problem.line == bundle.line_of(ORDERS, "decision_timeout")
+    assert problem.message.startswith("with when_held: fail nobody is asked")

@@ -24,6 +24,30 @@ def test_plain_data_round_trips(data):
     assert parse_yaml(yaml.safe_dump(data)).data == data
 
 
+@pytest.mark.parametrize(
+    "text", ["NO", "no", "yes", "on", "Off", "061", "1_000", "0x1F", "0b11", "1:30", "1:30.5", "+012"]
+)
+def test_text_that_only_yaml_1_1_takes_for_something_else_stays_text(text):
+    assert parse_yaml(f"a: {text}\n").data == {"a": text}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("true", True),
+        ("FALSE", False),
+        ("0", 0),
+        ("-7", -7),
+        ("61", 61),
+        ("0.5", 0.5),
+        ("-.5", -0.5),
+        ("1.0e+3", 1000.0),
+    ],
+)
+def test_truth_values_and_numbers_are_read(text, value):
+    assert parse_yaml(f"a: {text}\n").data == {"a": value}
+
+
 def test_every_key_and_item_knows_its_line():
     document = parse_yaml("a: 1\nb:\n  c:\n    - x\n    - d: 2\n\n# a comment\ne: {f: 3,\n  g: 4}\n")
     assert {path: document.line_of(path) for path in document.lines} == {
@@ -114,7 +138,7 @@ def test_custom_tags_are_refused_and_not_executed(value, tmp_path):
         "!!bool maybe",
         "!!timestamp soon",
         "9" * 5000,
-        "1:" * 200 + "1.5",
+        "!!float " + "1:" * 200 + "1.5",
     ],
 )
 def test_a_value_that_does_not_fit_its_tag_is_refused(value):
