@@ -170,6 +170,17 @@ def test_multi_line_csv_whose_header_differs_is_set_apart_whole(bench):
     assert all("CSV header does not conform" in row["_errors"][0]["message"] for row in bench.quarantine())
 
 
+@pytest.mark.parametrize("header", ["\ufeffid,name", '"id","name"', "ID,Name", "id,name\r"])
+def test_header_of_multi_line_csv_may_be_written_in_several_ways(bench, header):
+    bench.define_files("csv", "{header: true, multiLine: true}", ddl="id STRING, name STRING")
+    bench.write("landing/a.csv", header + '\n1,"a\nb"\n')
+    bench.write("landing/b.csv", header + "\n")
+    bench.write("landing/c.csv", "")
+    bench.run()
+    assert [(row["id"], row["name"]) for row in bench.target()] == [("1", "a\nb")]
+    assert bench.quarantine() == []
+
+
 def test_values_that_spark_changes_are_malformed_in_multi_line_json_too(bench):
     bench.define_files("json", "{multiLine: true}", ddl="id INT, small TINYINT, at TIMESTAMP")
     bench.write("landing/a.json", '[{"id": 1, "small": 127}, {"id": 2, "small": 200}, {"id": 3, "at": 1764000000000}]')
