@@ -23,16 +23,17 @@ def column_list(schema: StructType, instead: Instead | None = None) -> str:
 
     `instead` gives the type to write for all leaves of a type, such as `{DecimalType: "string"}`.
     """
-    return ", ".join(f"{quote(field.name)} {_type_text(field.dataType, instead or {})}" for field in schema.fields)
+    return ", ".join(f"{quote(field.name)} {type_text(field.dataType, instead or {})}" for field in schema.fields)
 
 
-def _type_text(type_: DataType, instead: Instead) -> str:
+def type_text(type_: DataType, instead: Instead) -> str:
+    """A type as DDL text, the same way."""
     match type_:
         case StructType():
-            return f"struct<{', '.join(f'{quote(f.name)}: {_type_text(f.dataType, instead)}' for f in type_.fields)}>"
+            return f"struct<{', '.join(f'{quote(f.name)}: {type_text(f.dataType, instead)}' for f in type_.fields)}>"
         case ArrayType():
-            return f"array<{_type_text(type_.elementType, instead)}>"
+            return f"array<{type_text(type_.elementType, instead)}>"
         case MapType():
-            return f"map<{_type_text(type_.keyType, instead)}, {_type_text(type_.valueType, instead)}>"
+            return f"map<{type_text(type_.keyType, instead)}, {type_text(type_.valueType, instead)}>"
         case _:
             return instead.get(type(type_), type_.simpleString())

@@ -35,7 +35,10 @@ def explain(model: type[BaseModel], error: ValidationError) -> Iterator[tuple[Ke
 def _below(path: KeyPath, message: str) -> tuple[KeyPath, str]:
     """A rule over several keys begins its message with the key that it is about: that is where the fault stands."""
     match = _KEY_IN_FRONT.match(message)
-    return ((*path, *match[1].split(".")), message[match.end() :]) if match else (path, message)
+    if match is None:
+        return path, message
+    keys = [match[1]] if path[-1:] == ("table_properties",) else match[1].split(".")
+    return (*path, *keys), message[match.end() :]
 
 
 def _locate(model: type[BaseModel], location: KeyPath) -> tuple[KeyPath, type[BaseModel] | None]:

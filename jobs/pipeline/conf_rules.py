@@ -18,7 +18,7 @@ from jobs.pipeline.hints import did_you_mean
 from jobs.pipeline.model import PipelineSpec, PythonTransform, TargetSpec
 from jobs.pipeline.required_options import required_fault
 from jobs.pipeline.secret_text import REFERENCE
-from jobs.pipeline.source_model import LOSS_SWITCHES, FilesSource
+from jobs.pipeline.source_model import COUNT_OPTIONS, LOSS_SWITCHES, TRUTH_OPTIONS, FilesSource
 from jobs.pipeline.table_model import TRANSACTION_MEMORY
 from jobs.pipeline.yaml_text import KeyPath, YamlError, parse_yaml
 
@@ -30,6 +30,7 @@ REFUSED_SPARK_OPTIONS = {
 """Spark options that a target may not set, in lower case, and why."""
 
 Fault = tuple[KeyPath, str]
+_COUNT = re.compile(r"0*[1-9][0-9]*")
 _PROPERTY_DURATION = re.compile(r"\s*(?:interval\s+)?(\d+)\s+(hour|day|week)s?\s*", re.IGNORECASE)
 
 
@@ -55,8 +56,18 @@ def option_faults(spec: PipelineSpec) -> Iterator[Fault]:
             yield path, message
         elif isinstance(spec.source, FilesSource) and REFERENCE.search(value):
             yield path, f"{value}: only a kafka source takes secrets; Spark would read this as it is written"
+        elif fault := _value_fault(key, value):
+            yield path, fault
     if {"maxFilesPerTrigger", "maxBytesPerTrigger"} <= set(spec.source.options):
         yield ("source", "options"), "maxFilesPerTrigger and maxBytesPerTrigger exclude each other"
+
+
+def _value_fault(key: str, value: str) -> str | None:
+    if key in TRUTH_OPTIONS and value.lower() not in {"true", "false"}:
+        return f"'{value}' is no truth value; write true or false"
+    if key in COUNT_OPTIONS and not _COUNT.fullmatch(value):
+        return f"'{value}' is no count; write a whole number above 0"
+    return None
 
 
 def maintenance_faults(spec: PipelineSpec, target: TargetSpec | None) -> Iterator[Fault]:
@@ -80,8 +91,9 @@ def location_faults(spec: PipelineSpec, state: str | None) -> Iterator[Fault]:
     for key, path in (("path", sink.path), ("quarantine_path", sink.quarantine_path)):
         if path and isinstance(spec.source, FilesSource) and _overlap(path, spec.source.path):
             yield ("sink", key), f"overlaps source.path ({spec.source.path}): the pipeline would read what it writes"
-        if path and state and _overlap(path, state):
-            yield ("sink", key), f"overlaps the target's state ({state}): each needs a folder that the other is not in"
+        folder = next((one for one in _folders_of_state(state) if path and _overlap(path, one)), None)
+        if folder:
+            yield ("sink", key), f"overlaps the target's state ({folder}): each needs a folder that the other is not in"
 
 
 def function_faults(spec: PipelineSpec, root: Path) -> Iterator[Fault]:
@@ -133,6 +145,10 @@ def missing_message(path: Path) -> str:
 def _overlap(one: str, other: str) -> bool:
     """Whether one path is the other, or lies in it; globs are compared as they are written."""
     return all(mine == theirs for mine, theirs in zip(_folders(one), _folders(other), strict=False))
+
+
+def _folders_of_state(state: str | None) -> list[str]:
+    return [f"{state.rstrip('/')}/{name}" for name in ("checkpoints", "ledger", "leases", "fleets")] if state else []
 
 
 def _folders(path: str) -> list[str]:

@@ -33,7 +33,7 @@ _PLAIN_FORMS = {
 
 
 def _resolvers() -> dict[str, list[tuple[str, re.Pattern[str]]]]:
-    """PyYAML's resolvers by first sign, with the forms of YAML 1.2 for truth values and numbers."""
+    """PyYAML's resolvers by first sign, with fewer forms of truth values and numbers."""
     return {
         sign: [(tag, re.compile(f"(?:{_PLAIN_FORMS[tag]})$") if tag in _PLAIN_FORMS else form) for tag, form in found]
         for sign, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
@@ -90,7 +90,7 @@ def dotted(path: KeyPath) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads plain text as YAML 1.2 does: NO, 061 and 1:30 stay text, of which PyYAML would make false, 49 and 90.
+    """Leaves plain text as it is: of NO, 061 and 1:30 PyYAML would make false, 49 and 90.
 
     Counts the levels while it composes: PyYAML recurses, and would run out of stack first.
     """

@@ -22,13 +22,13 @@ from jobs.pipeline.stages import compile_stages
 
 DDL = """id INT, name STRING, share DOUBLE, ratio FLOAT, small TINYINT, amount DECIMAL(10,2), on_day DATE,
 at TIMESTAMP, flag BOOLEAN, blob BINARY, customer STRUCT<id: BIGINT, ratio: FLOAT, since: DATE>, tags ARRAY<INT>,
-rates ARRAY<DOUBLE>, limits ARRAY<STRUCT<price: DECIMAL(10,2), level: TINYINT>>, attrs MAP<STRING,DOUBLE>"""
+rates ARRAY<DOUBLE>, limits ARRAY<STRUCT<price: DECIMAL(10,2) NOT NULL, level: TINYINT NOT NULL>>, attrs MAP<STRING,DOUBLE>"""
 
 NOT_JSON = "not valid JSON, or a field does not fit its type"
 TWO_VALUES = "more than one JSON value in one record"
 NOT_UTF8 = "not valid UTF-8"
 SURROGATE = "half of a surrogate pair"
-DECIMAL_COMMA = "a comma in a DECIMAL, which Spark would leave out; the option locale says what it means"
+DECIMAL_COMMA = "a comma in a DECIMAL, which Spark would leave out"
 ENDLESS = 30_000_000
 
 
@@ -148,6 +148,10 @@ JSON_CASES = [
     Case("P12", "DECIMAL with a decimal comma", b'{"amount": "19,90"}', DECIMAL_COMMA),
     Case("P12", "DECIMAL with a comma between thousands", b'{"id": 1, "amount": " 1,234.50"}', DECIMAL_COMMA),
     Case("P12", "DECIMAL with an escaped comma", b'{"amount": "19\\u002c90"}', DECIMAL_COMMA),
+    Case("P12", "DECIMAL with a comma in single quotes", b"{'amount': '19,90'}", DECIMAL_COMMA),
+    Case("P12", "DECIMAL with nothing before its comma", b'{"amount": ",5"}', DECIMAL_COMMA),
+    Case("P12", "DECIMAL of wide digits with a comma", '{"amount": "\uff11,\uff15"}'.encode(), DECIMAL_COMMA),
+    Case("P12", "endless DECIMAL beside text with a comma", b'{"amount": 1e30000000, "name": "1, 2"}', NOT_JSON),
     Case("P12", "DECIMAL with a comma deep inside", b'{"limits": [{"price": 1}, {"price": "1,5"}]}', DECIMAL_COMMA),
     Case("P12", "DECIMAL as text", b'{"amount": "19.90"}'),
     Case("P12", "DECIMAL beside text with a comma", b'{"amount": 0.0, "name": "1,5", "tags": [1,2]}'),

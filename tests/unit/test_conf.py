@@ -117,6 +117,14 @@ BROKEN_ORDERS = {
         ["maxFilesPerTrigger and maxBytesPerTrigger"],
     ),
     "no schema named": ("  schema: orders\n", "", "source:", "source.schema", ["missing", "conf/schemas/"]),
+    "no truth value": ("header: true", "header: yes", "header:", "source.options.header", ["'yes'", "true or false"]),
+    "no count": (
+        "maxFilesPerTrigger: 8",
+        "maxFilesPerTrigger: 1_000",
+        "maxFilesPerTrigger:",
+        "source.options.maxFilesPerTrigger",
+        ["'1_000'", "whole number"],
+    ),
     "no such schema": (
         "schema: orders",
         "schema: order",
@@ -183,14 +191,14 @@ BROKEN_ORDERS = {
     "short transaction memory": (
         "partition_by: [day]",
         "table_properties:\n    delta.setTransactionRetentionDuration: interval 1 day",
-        "table_properties:",
+        "delta.setTransactionRetentionDuration:",
         "sink.table_properties.delta.setTransactionRetentionDuration",
         ["remove it"],
     ),
     "short transaction memory, as Delta also reads it": (
         "partition_by: [day]",
         "table_properties:\n    delta.settransactionretentionduration: interval 1 day",
-        "table_properties:",
+        "delta.settransactionretentionduration:",
         "sink.table_properties.delta.settransactionretentionduration",
         ["remove it"],
     ),
@@ -232,9 +240,9 @@ BROKEN_ORDERS = {
     ),
     "malformed secret among options": (
         "header: true",
-        "header: ${secret:my-key}",
-        "header:",
-        "source.options.header",
+        "nullValue: ${secret:my-key}",
+        "nullValue:",
+        "source.options.nullValue",
         ["${secret:my-key}", "letters, digits"],
     ),
     "malformed secret": ("${lake}/orders", "${secret:lake-url}", "${secret", "sink.path", ["secret"]),
@@ -626,8 +634,8 @@ def test_a_target_may_say_what_every_session_says(bundle):
         ("${landing}", "/q", "path", "overlaps source.path"),
         ("/t/a", "${landing}/orders/bad", "quarantine_path", "overlaps source.path"),
         ("${data}/state", "/q", "path", "overlaps the target's state"),
-        ("${data}//state/tables/a", "/q", "path", "overlaps the target's state"),
-        ("/t/a", "${data}/state/q", "quarantine_path", "overlaps the target's state"),
+        ("${data}//state/ledger/a", "/q", "path", "overlaps the target's state"),
+        ("/t/a", "${data}/state/leases", "quarantine_path", "overlaps the target's state"),
     ],
 )
 def test_tables_lie_apart(bundle, path, quarantine, key, says):

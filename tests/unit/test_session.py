@@ -40,6 +40,7 @@ def test_properties_that_are_not_there_are_none(tmp_path):
         {},
         {"spark.sql.extensions": "a.First, io.delta.sql.DeltaSparkSessionExtension"},
         {"spark.sql.shuffle.partitions": "2"},
+        {"spark.sql.session.timeZone": "Etc/UTC", "spark.sql.ansi.enabled": "TRUE"},
     ],
 )
 def test_a_session_with_all_that_promises_rest_on_is_taken(changed):

@@ -11,7 +11,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import DataType, DecimalType, StructField, StructType
 
-from jobs.pipeline.columns import column_list
+from jobs.pipeline.columns import column_list, type_text
 from jobs.pipeline.record import MALFORMED, RECORD
 from jobs.pipeline.sources.ranges import WIDENED, Test, beyond_byte, leaf_test, out_of_range
 
@@ -26,7 +26,7 @@ _NOT_JSON = "not valid JSON, or a field does not fit its type"
 _QUOTE = '"'
 _MOST_CSV_COLUMNS = "20480"
 """Spark's default of `maxColumns`."""
-_DECIMAL_COMMA = "a comma in a DECIMAL, which Spark would leave out; the option locale says what it means"
+_DECIMAL_COMMA = "a comma in a DECIMAL, which Spark would leave out"
 _LONG_EXPONENT = r"[0-9.][eE][+-]?[0-9]{5}"
 _ESCAPED_DIGIT_OR_COMMA = r"\\u00[23]"
 _LONE_SURROGATE = (
@@ -55,7 +55,7 @@ def compile_json(record: Column, raw: Column, schema: StructType, options: dict[
     def as_text() -> Column:
         return F.from_json(framed, head + column_list(schema, {DecimalType: "string"}) + tail, parsing)[key][0]
 
-    misread = _Misread(schema, as_text, None if "locale" in options else _number_with_comma(r"[:\[,]", _QUOTE))
+    misread = _Misread(schema, as_text, None if "locale" in options else _number_with_comma("[\"']"))
     values, value, text = F.col(f"{_PARSED}.{key}"), F.col(_VALUE), F.col(f"{RECORD}.raw").cast("string")
     is_corrupt = F.col(f"{_PARSED}.{CORRUPT}").isNotNull()
     reason = first_reason(
@@ -129,7 +129,8 @@ def _fields(schema: StructType) -> list[Column]:
 
 def as_declared(value: Column, field: StructField) -> Column:
     """A value that may have been parsed as a wider type (`WIDENED`); those that do not fit are malformed already."""
-    return value.try_cast(field.dataType) if "tinyint" in field.dataType.simpleString() else value
+    declared = type_text(field.dataType, {})
+    return value.try_cast(declared) if declared != type_text(field.dataType, WIDENED) else value
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +158,7 @@ class _Misread:
     def reasons(self, parsed: Column, text: Column) -> list[tuple[str, Column]]:
         """What to say of records of which nothing was parsed."""
         return [
-            (_DECIMAL_COMMA, parsed.isNull() & text.rlike(trigger))
+            (_DECIMAL_COMMA, parsed.isNull() & text.rlike(trigger) & ~text.rlike(_LONG_EXPONENT))
             for trigger, _ in self._tests()
             if trigger == self.comma
         ]
@@ -174,15 +175,15 @@ def _for_decimals(test: Test) -> Callable[[DataType], Test | None]:
     return lambda type_: test if isinstance(type_, DecimalType) else None
 
 
-def _number_with_comma(before: str, quote: str) -> str:
-    """A quoted number with a comma in it; `before` stands in front of the quote."""
-    return rf"{before}\s*{quote}\s*[-+0-9.eE]*,|{_ESCAPED_DIGIT_OR_COMMA}"
+def _number_with_comma(quote: str) -> str:
+    """What begins like a number with a comma in it, behind an opening quote."""
+    return rf"{quote}\s*(?:[-+.eE]*\p{{Nd}}[-+\p{{Nd}}.eE]*,|[-+]?,\p{{Nd}})|{_ESCAPED_DIGIT_OR_COMMA}"
 
 
 def _csv_number_with_comma(options: dict[str, str]) -> str:
     if separator_of(options) != ",":
         return "[0-9],|,[0-9]"
-    return _number_with_comma("(?:^|,)", re.escape(options.get("quote", _QUOTE) or _QUOTE))
+    return _number_with_comma(rf"(?:^|,)\s*{re.escape(options.get('quote', _QUOTE) or _QUOTE)}")
 
 
 def _is_endless(number: Column) -> Column:
