@@ -26,7 +26,7 @@ from pyspark.sql import functions as F
 from jobs.dev import flights
 from jobs.dev.broker import running_broker
 from jobs.dev.produce import create_topic, produce
-from jobs.pipeline.batch import PreparedPipeline, SparkBatch, build_frames
+from jobs.pipeline.batch import PreparedPipeline, SparkBatch, build_frames, transform_well_formed
 from jobs.pipeline.checkpoint import read_query_id, read_source_range
 from jobs.pipeline.commit import commit_batch
 from jobs.pipeline.conf import Bundle, load_pipeline
@@ -34,13 +34,11 @@ from jobs.pipeline.lease import Lease, hold_lease
 from jobs.pipeline.model import Pipeline
 from jobs.pipeline.prepare import open_tables
 from jobs.pipeline.quality.gate import has_many, passed
-from jobs.pipeline.record import MALFORMED
 from jobs.pipeline.session import read_properties, start_session
 from jobs.pipeline.sinks import ensure_target
 from jobs.pipeline.small_table import SmallTable
 from jobs.pipeline.sources.source import open_stream
 from jobs.pipeline.stages import compile_stages, fingerprint
-from jobs.pipeline.transforms import apply_transforms
 
 ROOT = Path(__file__).parent.parent
 TICKS_PER_SECOND = 100
@@ -134,9 +132,9 @@ def parsed_batch(spark: SparkSession, pipeline: Pipeline, path: str) -> Callable
     def run(unparsed: DataFrame, _: int) -> None:
         counts = (*stages.gate.source_counts, *stages.gate.source_gathered)
         parsed = stages.parser(unparsed).observe(Observation(), *counts)
-        well_formed = parsed.where(F.col(MALFORMED).isNull()).drop(MALFORMED)
-        shaped = apply_transforms(well_formed, pipeline, stages.batch_time)
-        shaped.select(stages.target.names).write.format("delta").mode("append").save(path)
+        transform_well_formed(parsed, stages).select(stages.target.names).write.format("delta").mode("append").save(
+            path
+        )
 
     return run
 

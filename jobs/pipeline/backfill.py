@@ -8,11 +8,11 @@ import re
 from collections.abc import Iterator
 from datetime import datetime
 from fnmatch import fnmatchcase
-from posixpath import normpath
 
 from jobs.pipeline.dated_path import Interval, find_times, name_folder, read_stamp, stamp_time
 from jobs.pipeline.errors import ConfError, Problem
 from jobs.pipeline.model import ARCHIVED, Pipeline, PipelineSpec
+from jobs.pipeline.path_text import folders_of
 from jobs.pipeline.schedule_model import Cron
 from jobs.pipeline.source_model import FilesSource
 
@@ -89,11 +89,7 @@ def _derive_spec(spec: PipelineSpec, folder: str) -> PipelineSpec:
 
 def _overlap(live: str, archive: str) -> bool:
     """Whether one may lie in the other, or be it. What cannot be told, of globs and dates, counts as being so."""
-    return all(map(_may_be_one, _folders(live), _folders(archive)))
-
-
-def _folders(path: str) -> list[str]:
-    return normpath(path.removeprefix("file:")).split("/")
+    return all(map(_may_be_one, folders_of(live), folders_of(archive)))
 
 
 def _may_be_one(live: str, archived: str) -> bool:

@@ -83,8 +83,13 @@ def set_apart_rows(parsed: DataFrame, stages: Stages, verdict: Verdict) -> DataF
 
 def annotate_well_formed(parsed: DataFrame, stages: Stages) -> DataFrame:
     """Lazily transform and annotate parsed rows, malformed ones left out."""
+    return annotate(transform_well_formed(parsed, stages), stages.gate)
+
+
+def transform_well_formed(parsed: DataFrame, stages: Stages) -> DataFrame:
+    """Lazily transform parsed rows, malformed ones left out."""
     well_formed = parsed.where(F.col(MALFORMED).isNull()).drop(MALFORMED)
-    return annotate(apply_transforms(well_formed, stages.pipeline, stages.batch_time), stages.gate)
+    return apply_transforms(well_formed, stages.pipeline, stages.batch_time)
 
 
 def inspect_frames(frames: Frames, gate: Gate) -> Verdict:

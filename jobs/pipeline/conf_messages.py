@@ -25,20 +25,21 @@ _KEY_IN_FRONT = re.compile(r"([a-z]\w*(?:\.\w+)*): ")
 
 
 def explain(model: type[BaseModel], error: ValidationError) -> Iterator[tuple[KeyPath, str]]:
-    """Each fault as the path in the document and a message; a path never holds what is not written there."""
+    """Each fault as the path in the document and a message; the path may end in a key that is missing there."""
     for item in error.errors():
         path, owner = _locate(model, item["loc"])
         message = _message(path, owner, item)
-        yield _below(path, message) if item["type"] == "value_error" else (path, message)
+        key = _KEY_IN_FRONT.match(message) if item["type"] == "value_error" else None
+        if key is None:
+            yield path, message
+        else:
+            yield (*path, *_keys(path, owner, key[1])), message[key.end() :]
 
 
-def _below(path: KeyPath, message: str) -> tuple[KeyPath, str]:
-    """A rule over several keys begins its message with the key that it is about: that is where the fault stands."""
-    match = _KEY_IN_FRONT.match(message)
-    if match is None:
-        return path, message
-    keys = [match[1]] if path[-1:] == ("table_properties",) else match[1].split(".")
-    return (*path, *keys), message[match.end() :]
+def _keys(path: KeyPath, owner: type[BaseModel] | None, dotted: str) -> list[str]:
+    """The key with which a rule over several keys begins its message; in a free mapping dots are part of it."""
+    is_free = bool(path) and not _models_behind(owner, str(path[-1]))
+    return [dotted] if is_free else dotted.split(".")
 
 
 def _locate(model: type[BaseModel], location: KeyPath) -> tuple[KeyPath, type[BaseModel] | None]:

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from posixpath import normpath
 from typing import Any
 
 from jobs.pipeline.durations import as_timedelta, span
 from jobs.pipeline.fleet import find_members
 from jobs.pipeline.hints import did_you_mean
 from jobs.pipeline.model import PipelineSpec, PythonTransform, TargetSpec
+from jobs.pipeline.path_text import folders_of
 from jobs.pipeline.required_options import required_fault
 from jobs.pipeline.secret_text import REFERENCE
 from jobs.pipeline.source_model import COUNT_OPTIONS, LOSS_SWITCHES, TRUTH_OPTIONS, FilesSource
@@ -144,15 +144,11 @@ def missing_message(path: Path) -> str:
 
 def _overlap(one: str, other: str) -> bool:
     """Whether one path is the other, or lies in it; globs are compared as they are written."""
-    return all(mine == theirs for mine, theirs in zip(_folders(one), _folders(other), strict=False))
+    return all(mine == theirs for mine, theirs in zip(folders_of(one), folders_of(other), strict=False))
 
 
 def _folders_of_state(state: str | None) -> list[str]:
     return [f"{state.rstrip('/')}/{name}" for name in ("checkpoints", "ledger", "leases", "fleets")] if state else []
-
-
-def _folders(path: str) -> list[str]:
-    return normpath(path.removeprefix("file:")).split("/")
 
 
 def _way_back(folder: Path, start: str, upstream: str) -> list[str]:

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from jobs.pipeline.path_text import GLOB_SIGNS
+
 _DIRECTIVE = re.compile(r"%(.?)", re.DOTALL)
-_GLOB_SIGNS = frozenset("*?[]{}\\")
 _UNITS = "YmdHM"
 """Years to minutes. A path that has one has all before it: no two stretches of time share a folder."""
 _STAMPS = {"Y": "%Y", "m": "%Y-%m", "d": "%Y-%m-%d", "H": "%Y-%m-%dT%H", "M": "%Y-%m-%dT%H%M"}
@@ -32,7 +33,7 @@ class Interval:
 
 def check_dated_path(path: str) -> str:
     """The path itself, if it has a folder for each year, month, day, hour or minute; ValueError says what it lacks."""
-    if globs := sorted(_GLOB_SIGNS.intersection(path)):
+    if globs := sorted(GLOB_SIGNS.intersection(path)):
         raise ValueError(f"{globs[0]} has no place in it: a time has one folder")
     found = set(_DIRECTIVE.findall(path))
     allowed = ", ".join(f"%{unit}" for unit in _UNITS)

@@ -8,9 +8,6 @@ from pyspark.sql import SparkSession
 
 from jobs.pipeline.jvm import jvm_class, jvm_session
 
-GLOB_SIGNS = frozenset("*?[]{}\\")
-"""Any of them makes a path a pattern to Hadoop."""
-
 
 def local_path(path: str) -> str | None:
     """The path on the local (or a mounted) file system; None if it lies on an object store or HDFS."""

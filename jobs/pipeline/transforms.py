@@ -71,16 +71,16 @@ def _results(df: DataFrame, pipeline: Pipeline, batch_time: datetime) -> Iterato
             df = _apply(df, transform, pipeline.root, batch_time)
         except (PySparkException, ValueError) as error:
             raise _conf_error(pipeline, index, _first_line(error)) from error
-        if RECORD not in df.columns:
+        names = df.columns
+        if RECORD not in names:
             raise _conf_error(
                 pipeline,
                 index,
                 f"its result has no {RECORD} column; keep it, for example SELECT *, or SELECT {RECORD}, …",
             )
-        twice = _names_twice(df.columns)
+        twice = ", ".join(_names_twice(names))
         if twice:
-            names = ", ".join(twice)
-            message = f"its result has more than one column {names} (case does not count); SELECT * EXCEPT ({names}), …"
+            message = f"its result has more than one column {twice} (case does not count); SELECT * EXCEPT ({twice}), …"
             raise _conf_error(pipeline, index, message)
         yield index, df
 

@@ -18,10 +18,10 @@ HEAVY = {"pyspark", "py4j", "pyarrow", "pandas", "numpy", "deltalake", "delta", 
 LAYERS = {
     "words": [
         *["errors", "failpoints", "hints", "lifeline", "terminal", "yaml_text", "ddl", "columns", "record", "jvm"],
-        *["durations", "dated_path", "required_options"],
+        *["durations", "path_text", "required_options"],
         *["quality.strftime", "quality.conditions", "sources.ranges", "offsets"],
     ],
-    "words made of words": ["cron", "fleet", "storage"],
+    "words made of words": ["cron", "fleet", "storage", "dated_path"],
     "what the language's types share": ["strict"],
     "parts of the language": ["source_model", "table_model", "schedule_model"],
     "the language": ["model"],

@@ -72,9 +72,7 @@ def _type_problems(check: Check, types: list[T.DataType]) -> Iterator[str]:
         yield f"column '{check.columns[0]}' is {types[0].simpleString()}; this check needs text"
     if len(types) == 2 and _family(types[1]) != family:  # noqa: PLR2004 - a pair
         yield f"{types[0].simpleString()} and {types[1].simpleString()} cannot be compared"
-    for value in _literals(check):
-        if not _fits(value, family):
-            yield f"column '{check.columns[0]}' is {types[0].simpleString()}; {value!r} cannot be compared with it"
+    yield from _misfits(check.columns[0], types[0], _literals(check))
 
 
 def _regex_problems(check: Check, spark: SparkSession) -> Iterator[str]:
@@ -90,8 +88,13 @@ def _regex_problems(check: Check, spark: SparkSession) -> Iterator[str]:
 def _literals(check: Check) -> list[Any]:
     if "length" in check.type:
         return []
-    values = [check.kwargs.get("min_value"), check.kwargs.get("max_value"), *check.kwargs.get("value_set", [])]
-    return [value for value in values if value is not None]
+    return [check.kwargs.get("min_value"), check.kwargs.get("max_value"), *check.kwargs.get("value_set", [])]
+
+
+def _misfits(column: str, type_: T.DataType, values: list[Any]) -> Iterator[str]:
+    for value in values:
+        if value is not None and not _fits(value, _family(type_)):
+            yield f"column '{column}' is {type_.simpleString()}; {value!r} cannot be compared with it"
 
 
 def _family(data_type: T.DataType) -> str:
@@ -126,11 +129,8 @@ def _is_iso(text: str) -> bool:
 def _condition_problems(check: Check, schema: T.StructType, spark: SparkSession) -> Iterator[str]:
     condition = check.row_condition
     if isinstance(condition, dict):
-        names = schema.fieldNames()
-        yield from (
-            "row_condition: " + _no_such_column(name, names) for name in _columns_of(condition) if name not in names
-        )
-        yield from _comparison_problems(condition, schema)
+        for leaf in _leaves(condition):
+            yield from (f"row_condition: {problem}" for problem in _leaf_problems(leaf, schema))
         condition = condition.get("pass_through_filter")
     if isinstance(condition, str):
         try:
@@ -142,22 +142,21 @@ def _condition_problems(check: Check, schema: T.StructType, spark: SparkSession)
             yield f"row_condition: {reason}"
 
 
-def _comparison_problems(condition: dict[str, Any], schema: T.StructType) -> Iterator[str]:
+def _leaves(condition: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The conditions that others are combined of."""
+    if "conditions" not in condition:
+        yield condition
     for part in condition.get("conditions", []):
-        yield from _comparison_problems(part, schema)
-    name = condition.get("column", {}).get("name")
-    if condition["type"] == "comparison" and name in schema.fieldNames():
-        parameter, type_ = condition["parameter"], schema[name].dataType
-        for value in parameter if isinstance(parameter, list) else [parameter]:
-            if value is not None and not _fits(value, _family(type_)):
-                yield f"row_condition: column '{name}' is {type_.simpleString()}; {value!r} cannot be compared with it"
+        yield from _leaves(part)
 
 
-def _columns_of(condition: dict[str, Any]) -> Iterator[str]:
-    if "column" in condition:
-        yield condition["column"]["name"]
-    for part in condition.get("conditions", []):
-        yield from _columns_of(part)
+def _leaf_problems(condition: dict[str, Any], schema: T.StructType) -> Iterator[str]:
+    names, name = schema.fieldNames(), condition.get("column", {}).get("name")
+    if name is not None and name not in names:
+        yield _no_such_column(name, names)
+    elif condition["type"] == "comparison":
+        parameter = condition["parameter"]
+        yield from _misfits(name, schema[name].dataType, parameter if isinstance(parameter, list) else [parameter])
 
 
 def _unknown_types(check: Check) -> list[str]:

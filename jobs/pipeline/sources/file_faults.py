@@ -12,8 +12,9 @@ from pyspark.sql import SparkSession
 
 from jobs.pipeline.checkpoint import SeenFile
 from jobs.pipeline.errors import StateMismatchError, full_text, root_cause
+from jobs.pipeline.path_text import GLOB_SIGNS
 from jobs.pipeline.source_model import FilesSource
-from jobs.pipeline.storage import GLOB_SIGNS, exists, local_path
+from jobs.pipeline.storage import exists, local_path
 
 _CORRUPT = re.compile(
     r"EOFException|ZipException|stream CRC failure|incorrect (header|data) check|not a gzip|invalid (block|stored|code)"

@@ -8,6 +8,7 @@ from pyspark.sql.types import StructType
 
 from jobs.pipeline.columns import column_list, quote, read_ddl
 from jobs.pipeline.errors import UnavailableError
+from jobs.pipeline.path_text import GLOB_SIGNS
 from jobs.pipeline.record import MALFORMED, RECORD, ROW_ID
 from jobs.pipeline.source_model import FileFormat, FilesSource
 from jobs.pipeline.sources.ranges import WIDENED, beyond_byte, beyond_calendar
@@ -21,7 +22,7 @@ from jobs.pipeline.sources.text_values import (
     separator_of,
     text_reason,
 )
-from jobs.pipeline.storage import GLOB_SIGNS, matches
+from jobs.pipeline.storage import matches
 
 _STREAM_ONLY = frozenset(
     "maxFilesPerTrigger maxBytesPerTrigger latestFirst cleanSource sourceArchiveDir retentionDuration".split()

@@ -66,8 +66,9 @@ def read_bounds(spark: SparkSession, source: KafkaSource, position: Offsets) -> 
     """
     with _admin(spark, source) as admin:
         there = {str(name) for name in admin.listTopics().names().get()}
+        partition_of = jvm_class(spark, _PARTITION)
         partitions = {
-            (topic, partition): jvm_class(spark, _PARTITION)(topic, int(partition))
+            (topic, partition): partition_of(topic, int(partition))
             for topic in there & position.keys()
             for partition in position[topic]
         }
