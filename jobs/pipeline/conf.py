@@ -15,6 +15,7 @@ from jobs.pipeline.backfill import derive, derive_interval, find_faults
 from jobs.pipeline.conf_messages import explain
 from jobs.pipeline.conf_rules import (
     Fault,
+    archive_faults,
     fleet_faults,
     function_faults,
     location_faults,
@@ -194,6 +195,7 @@ class _Loader:
 
     def _find_faults(self, spec: PipelineSpec, file: _File, target: TargetSpec | None) -> Iterator[Fault]:
         yield from option_faults(spec)
+        yield from archive_faults(spec)
         yield from location_faults(spec, target.state if target else None)
         yield from maintenance_faults(spec, target)
         yield from function_faults(spec, self.bundle.root)

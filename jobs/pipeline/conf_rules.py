@@ -15,10 +15,11 @@ from jobs.pipeline.durations import as_timedelta, span
 from jobs.pipeline.fleet import find_members
 from jobs.pipeline.hints import did_you_mean
 from jobs.pipeline.model import PipelineSpec, PythonTransform, TargetSpec
+from jobs.pipeline.option_values import value_fault
 from jobs.pipeline.path_text import folders_of
 from jobs.pipeline.required_options import required_fault
 from jobs.pipeline.secret_text import REFERENCE
-from jobs.pipeline.source_model import COUNT_OPTIONS, LOSS_SWITCHES, TRUTH_OPTIONS, FilesSource
+from jobs.pipeline.source_model import LOSS_SWITCHES, FilesSource
 from jobs.pipeline.table_model import TRANSACTION_MEMORY
 from jobs.pipeline.yaml_text import KeyPath, YamlError, parse_yaml
 
@@ -30,7 +31,6 @@ REFUSED_SPARK_OPTIONS = {
 """Spark options that a target may not set, in lower case, and why."""
 
 Fault = tuple[KeyPath, str]
-_COUNT = re.compile(r"0*[1-9][0-9]*")
 _PROPERTY_DURATION = re.compile(r"\s*(?:interval\s+)?(\d+)\s+(hour|day|week)s?\s*", re.IGNORECASE)
 
 
@@ -56,18 +56,25 @@ def option_faults(spec: PipelineSpec) -> Iterator[Fault]:
             yield path, message
         elif isinstance(spec.source, FilesSource) and REFERENCE.search(value):
             yield path, f"{value}: only a kafka source takes secrets; Spark would read this as it is written"
-        elif fault := _value_fault(key, value):
+        elif fault := value_fault(key, value):
             yield path, fault
     if {"maxFilesPerTrigger", "maxBytesPerTrigger"} <= set(spec.source.options):
         yield ("source", "options"), "maxFilesPerTrigger and maxBytesPerTrigger exclude each other"
 
 
-def _value_fault(key: str, value: str) -> str | None:
-    if key in TRUTH_OPTIONS and value.lower() not in {"true", "false"}:
-        return f"'{value}' is no truth value; write true or false"
-    if key in COUNT_OPTIONS and not _COUNT.fullmatch(value):
-        return f"'{value}' is no count; write a whole number above 0"
-    return None
+def archive_faults(spec: PipelineSpec) -> Iterator[Fault]:
+    """Files that are to be archived once they are read, and no folder of their own to move them to."""
+    source, sink = spec.source, spec.sink
+    if not isinstance(source, FilesSource) or source.options.get("cleanSource", "").lower() != "archive":
+        return
+    key, folder = ("source", "options", "sourceArchiveDir"), source.options.get("sourceArchiveDir")
+    if not folder:
+        yield key, "missing; cleanSource: archive moves files that are read into this directory"
+        return
+    others = {"source.path": source.path, "sink.path": sink.path, "sink.quarantine_path": sink.quarantine_path}
+    for name, path in others.items():
+        if path and _overlap(folder, path):
+            yield key, f"overlaps {name} ({path}): files that are read need a folder of their own"
 
 
 def maintenance_faults(spec: PipelineSpec, target: TargetSpec | None) -> Iterator[Fault]:

@@ -57,12 +57,6 @@ KAFKA_OPTIONS = frozenset(
     "kafka.default.api.timeout.ms kafka.session.timeout.ms kafka.max.partition.fetch.bytes kafka.fetch.max.bytes "
     "kafka.fetch.max.wait.ms kafka.client.id".split()
 )
-TRUTH_OPTIONS = frozenset(
-    "header multiLine recursiveFileLookup latestFirst ignoreLeadingWhiteSpace ignoreTrailingWhiteSpace "
-    "primitivesAsString prefersDecimal allowComments allowSingleQuotes excludeAttribute ignoreSurroundingSpaces "
-    "ignoreNamespace includeHeaders".split()
-)
-COUNT_OPTIONS = frozenset("maxFilesPerTrigger maxOffsetsPerTrigger minOffsetsPerTrigger minPartitions".split())
 LOSS_SWITCHES = {
     "ignoreCorruptFiles": "it skips files that cannot be read, and their rows with them",
     "ignoreMissingFiles": "it skips files that vanished, and their rows with them",

@@ -18,7 +18,7 @@ HEAVY = {"pyspark", "py4j", "pyarrow", "pandas", "numpy", "deltalake", "delta", 
 LAYERS = {
     "words": [
         *["errors", "failpoints", "hints", "lifeline", "terminal", "yaml_text", "ddl", "columns", "record", "jvm"],
-        *["durations", "path_text", "required_options"],
+        *["durations", "path_text", "required_options", "option_values"],
         *["quality.strftime", "quality.conditions", "sources.ranges", "offsets"],
     ],
     "words made of words": ["cron", "fleet", "storage", "dated_path"],

@@ -5,6 +5,7 @@ import pytest
 from jobs.pipeline.conf import Bundle, load_pipelines, pipeline_names
 from jobs.pipeline.errors import ConfError
 from jobs.pipeline.model import OnFailure
+from jobs.pipeline.option_values import value_fault
 
 SHIPPED = Path(__file__).parents[2] / "conf"
 
@@ -124,6 +125,34 @@ BROKEN_ORDERS = {
         "maxFilesPerTrigger:",
         "source.options.maxFilesPerTrigger",
         ["'1_000'", "whole number"],
+    ),
+    "files cleaned in a way that is none": (
+        "header: true",
+        "cleanSource: move",
+        "cleanSource:",
+        "source.options.cleanSource",
+        ["'move'", "allowed: off, archive, delete"],
+    ),
+    "no place for an archive": (
+        "header: true",
+        "cleanSource: ARCHIVE",
+        "options:",
+        "source.options.sourceArchiveDir",
+        ["missing", "directory"],
+    ),
+    "archive in the source": (
+        "header: true",
+        "cleanSource: archive\n    sourceArchiveDir: ${landing}/orders/read",
+        "sourceArchiveDir:",
+        "source.options.sourceArchiveDir",
+        ["overlaps source.path", "folder of their own"],
+    ),
+    "archive in the target": (
+        "header: true",
+        "cleanSource: archive\n    sourceArchiveDir: ${lake}/orders/read",
+        "sourceArchiveDir:",
+        "source.options.sourceArchiveDir",
+        ["overlaps sink.path", "folder of their own"],
     ),
     "no such schema": (
         "schema: orders",
@@ -294,6 +323,41 @@ BROKEN_CLICKS = {
         "source.options.header",
         ["allowed: ", "startingOffsets"],
     ),
+    "position of no kind": (
+        "subscribe: clicks",
+        "subscribe: clicks\n    startingOffsets: earlist",
+        "startingOffsets:",
+        "source.options.startingOffsets",
+        ["'earlist'", "earliest, latest", "-2"],
+    ),
+    "partitions that are no JSON": (
+        "subscribe: clicks",
+        "assign: clicks",
+        "assign:",
+        "source.options.assign",
+        ["'clicks'", '{"topic": [0, 1]}'],
+    ),
+    "time of no kind": (
+        "subscribe: clicks",
+        "subscribe: clicks\n    startingTimestamp: yesterday",
+        "startingTimestamp:",
+        "source.options.startingTimestamp",
+        ["'yesterday'", "milliseconds"],
+    ),
+    "times of no kind": (
+        "subscribe: clicks",
+        "subscribe: clicks\n    startingOffsetsByTimestamp: 1735689600000",
+        "startingOffsetsByTimestamp:",
+        "source.options.startingOffsetsByTimestamp",
+        ["'1735689600000'", '{"topic": {"0": '],
+    ),
+    "strategy of no kind": (
+        "subscribe: clicks",
+        "subscribe: clicks\n    startingOffsetsByTimestampStrategy: earliest",
+        "startingOffsetsByTimestampStrategy:",
+        "source.options.startingOffsetsByTimestampStrategy",
+        ["'earliest'", "allowed: error, latest"],
+    ),
     "option that loses records": (
         "subscribe: clicks",
         "subscribe: clicks\n    failOnDataLoss: false",
@@ -452,6 +516,63 @@ def test_a_broken_kafka_pipeline_is_refused(bundle, case):
     old, new, *broken = case
     bundle.edit("conf/pipelines/clicks.yml", old, new)
     assert_reported(bundle, "clicks", "conf/pipelines/clicks.yml", broken)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "startingOffsets: LATEST",
+        'startingOffsets: \' {"clicks": {"0": 23, "1": -1, "2": -2}}\'',
+        "startingOffsets: ${secret:POSITION}",
+        "startingOffsets: ${position}",
+        "startingTimestamp: 1735689600000",
+        'startingOffsetsByTimestamp: \'{"clicks": {"0": 1735689600000}}\'',
+        "startingOffsetsByTimestampStrategy: Latest",
+        "maxOffsetsPerTrigger: ${secret:LIMIT}",
+    ],
+)
+def test_a_kafka_source_takes_what_spark_takes(bundle, options):
+    bundle.edit("conf/targets/local.yml", "variables:", "variables:\n  position: earliest")
+    bundle.edit("conf/pipelines/clicks.yml", "subscribe: clicks", f"subscribe: clicks\n    {options}")
+    assert bundle.load("clicks")
+
+
+@pytest.mark.parametrize("partitions", ["'{\"clicks\": [0, 1]}'", "${secret:PARTITIONS}", "'{\"clicks\": [${one}]}'"])
+def test_partitions_are_assigned(bundle, partitions):
+    bundle.edit("conf/targets/local.yml", "variables:", "variables:\n  one: 1")
+    bundle.edit("conf/pipelines/clicks.yml", "subscribe: clicks", f"assign: {partitions}")
+    assert bundle.load("clicks")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *[("assign", value) for value in ("{}", '{"t": []}', '{"t": [-1]}', '{"t": ["0"]}', '{"t": 0}', '["t"]')],
+        *[
+            ("startingOffsets", value)
+            for value in ('{"t": 5}', '{"t": {"0": -3}}', '{"t": {"a": 5}}', '{"t": {"0": 1.5}}')
+        ],
+        *[("startingOffsetsByTimestamp", value) for value in ("latest", '{"t": {"0": -1}}', '{"t": {"0": "2026"}}')],
+        ("startingTimestamp", "-1"),
+        ("cleanSource", "true"),
+    ],
+)
+def test_a_value_that_spark_would_refuse_at_the_start_does_not_fit(key, value):
+    assert value_fault(key, value).startswith(f"'{value}' ")
+
+
+def test_where_a_variable_has_no_value_that_alone_is_reported(bundle):
+    bundle.edit("conf/pipelines/orders.yml", "header: true", "header: ${nowhere}")
+    (problem,) = bundle.problems("orders")
+    assert "not defined" in problem.message
+
+
+@pytest.mark.parametrize(
+    "options", ["cleanSource: off", "cleanSource: DELETE", "cleanSource: archive\n    sourceArchiveDir: /read"]
+)
+def test_files_that_were_read_are_kept_moved_or_removed(bundle, options):
+    bundle.edit("conf/pipelines/orders.yml", "header: true", options)
+    assert bundle.load("orders")
 
 
 @pytest.mark.parametrize("case", by_name(BROKEN_BESIDES))
