@@ -4,11 +4,11 @@ import pytest
 
 from jobs.pipeline.errors import UnavailableError
 from jobs.pipeline.source_model import KafkaSource
-from jobs.pipeline.sources.kafka_client import require_broker
+from jobs.pipeline.sources.kafka_client import _topics, require_broker
 
 
-def source(servers):
-    options = {"kafka.bootstrap.servers": servers, "subscribe": "clicks"}
+def source(servers, **topics):
+    options = {"kafka.bootstrap.servers": servers} | (topics or {"subscribe": "clicks"})
     return KafkaSource(type="kafka", value_format="text", options=options)
 
 
@@ -41,3 +41,17 @@ def test_an_address_that_is_a_secret_is_not_shown(monkeypatch, address):
     assert "${secret:SERVERS}" in str(caught.value)
     assert "hunter2" not in str(caught.value)
     assert "127.0.0.1" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("topics", "secret"),
+    [
+        ({"subscribe": "${secret:TOPICS}"}, "clicks, views"),
+        ({"subscribe": "views,${secret:TOPICS}"}, "clicks"),
+        ({"assign": "${secret:TOPICS}"}, '{"clicks": [0], "views": [0, 1]}'),
+    ],
+)
+def test_a_topic_whose_name_is_a_secret_is_found(monkeypatch, topics, secret):
+    monkeypatch.setenv("TOPICS", secret)
+    found = _topics(None, source("127.0.0.1:1", **topics), ["clicks", "orders", "views"])
+    assert found == ["clicks", "views"]

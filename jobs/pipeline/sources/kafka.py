@@ -8,6 +8,7 @@ from pyspark.sql import functions as F
 from jobs.pipeline.columns import read_ddl
 from jobs.pipeline.offsets import OffsetRange, as_offsets
 from jobs.pipeline.record import MALFORMED, RECORD, ROW_ID
+from jobs.pipeline.secret_text import reveal
 from jobs.pipeline.source_model import KafkaSource, ValueFormat
 from jobs.pipeline.sources.kafka_client import require_broker, revealed
 from jobs.pipeline.sources.text_values import Parser, compile_json, first_reason, text_reason
@@ -51,7 +52,7 @@ def open_ranges(spark: SparkSession, source: KafkaSource, ranges: list[OffsetRan
 def rebuild_records(quarantined: DataFrame, source: KafkaSource) -> DataFrame:
     """Rows of the quarantine, with ROW_ID -> the unparsed records; their headers are NULL, it has none."""
     known = [F.col("source")[name].alias(name) for name in ("key", "topic", "partition", "offset", "timestamp")]
-    if source.options.get("includeHeaders", "false").lower() == "true":
+    if reveal(source.options.get("includeHeaders", "false")).lower() == "true":
         known.append(F.lit(None).cast("array<struct<key:string,value:binary>>").alias("headers"))
     return quarantined.select(F.col("raw").alias("value"), *known, ROW_ID)
 

@@ -161,7 +161,7 @@ def _settings(spark: SparkSession, source: KafkaSource) -> Any:
 
 
 def _topics(spark: SparkSession, source: KafkaSource, names: list[str]) -> list[str]:
-    options = source.options
+    options = revealed(source.options)
     if "subscribePattern" in options:
         pattern = jvm_class(spark, "java.util.regex.Pattern")
         return [name for name in names if pattern.matches(options["subscribePattern"], name)]
