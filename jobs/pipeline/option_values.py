@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter, ValidationError
 
 Test = Callable[[str], bool]
+_LAST_PORT = 65535
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,14 @@ def value_fault(key: str, value: str) -> str | None:
     return None if rule is None or "${" in value or rule.fits(value) else f"'{value}' {rule.says}"
 
 
+def read_server(server: str) -> tuple[str, int]:
+    """Host and port of `host:port`; ValueError if it has no port that a server can have."""
+    host, _, port = server.rpartition(":")
+    if not re.fullmatch("[0-9]{1,5}", port) or not 0 < int(port) <= _LAST_PORT:
+        raise ValueError(f"'{port}' is no port from 1 to {_LAST_PORT}")
+    return host, int(port)
+
+
 def _matches(pattern: str) -> Test:
     return lambda value: re.fullmatch(pattern, value) is not None
 
@@ -44,6 +53,13 @@ def _is_json(kind: Any) -> Test:
 
 def _is_position(value: str) -> bool:
     return value.strip().lower() in {"earliest", "latest"} or _is_offsets(value)
+
+
+def _is_servers(value: str) -> bool:
+    try:
+        return [read_server(server) for server in map(str.strip, value.split(",")) if server] != []
+    except ValueError:
+        return False
 
 
 def _word(*allowed: str) -> _Rule:
@@ -69,6 +85,9 @@ _RULES = {
     ),
     **dict.fromkeys("maxFilesPerTrigger maxOffsetsPerTrigger minOffsetsPerTrigger minPartitions".split(), _COUNT),
     "cleanSource": _word("off", "archive", "delete"),
+    "kafka.bootstrap.servers": _Rule(
+        _is_servers, f"is no list of servers; write host:port, comma-separated; allowed ports: 1 to {_LAST_PORT}"
+    ),
     "assign": _Rule(_is_partitions, 'names no partitions; write JSON such as {"topic": [0, 1]}'),
     "startingOffsets": _Rule(
         _is_position,

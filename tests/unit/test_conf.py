@@ -293,6 +293,27 @@ BROKEN_CLICKS = {
         "source.options",
         ["kafka.bootstrap.servers", "host:port"],
     ),
+    "server without a port": (
+        "${servers}",
+        "kafka.example, kafka.example:9092",
+        "kafka.bootstrap.servers:",
+        "source.options.kafka.bootstrap.servers",
+        ["'kafka.example, kafka.example:9092'", "host:port"],
+    ),
+    "port too high": (
+        "${servers}",
+        "127.0.0.1:90921",
+        "kafka.bootstrap.servers:",
+        "source.options.kafka.bootstrap.servers",
+        ["'127.0.0.1:90921'", "1 to 65535"],
+    ),
+    "no server": (
+        "${servers}",
+        "' , '",
+        "kafka.bootstrap.servers:",
+        "source.options.kafka.bootstrap.servers",
+        ["host:port"],
+    ),
     "no topic": ("    subscribe: clicks\n", "", "options:", "source.options", ["exactly one of subscribe", "none"]),
     "two topics": (
         "subscribe: clicks",
@@ -534,6 +555,14 @@ def test_a_broken_kafka_pipeline_is_refused(bundle, case):
 def test_a_kafka_source_takes_what_spark_takes(bundle, options):
     bundle.edit("conf/targets/local.yml", "variables:", "variables:\n  position: earliest")
     bundle.edit("conf/pipelines/clicks.yml", "subscribe: clicks", f"subscribe: clicks\n    {options}")
+    assert bundle.load("clicks")
+
+
+@pytest.mark.parametrize(
+    "servers", ["localhost:1", "a:9092 , b:65535,", "'[::1]:9092'", "SASL_SSL://a:9092", "a:9092,${secret:OTHER}"]
+)
+def test_servers_are_addresses_as_kafka_takes_them(bundle, servers):
+    bundle.edit("conf/pipelines/clicks.yml", "${servers}", servers)
     assert bundle.load("clicks")
 
 

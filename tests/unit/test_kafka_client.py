@@ -33,7 +33,19 @@ def test_a_broker_that_does_not_answer_is_named():
         require_broker(source("127.0.0.1:1"))
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1:hunter2"])
+@pytest.mark.parametrize("port", ["0", "65536", "99999999999999999999", "٩٠٩٢"])
+def test_a_port_that_no_server_can_have_is_named(port):
+    with pytest.raises(UnavailableError, match=f"'{port}' is no port from 1 to 65535"):
+        require_broker(source(f"127.0.0.1:{port}"))
+
+
+def test_a_port_that_is_too_high_is_not_cut_to_one_that_answers(listening):
+    host, port = listening.split(":")
+    with pytest.raises(UnavailableError):
+        require_broker(source(f"{host}:{int(port) + 65536}"))
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1:hunter2", "127.0.0.1:99999999999999999999"])
 def test_an_address_that_is_a_secret_is_not_shown(monkeypatch, address):
     monkeypatch.setenv("SERVERS", address)
     with pytest.raises(UnavailableError) as caught:

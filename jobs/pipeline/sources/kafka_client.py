@@ -13,6 +13,7 @@ from pyspark.sql import SparkSession
 from jobs.pipeline.errors import UnavailableError, root_cause
 from jobs.pipeline.jvm import jvm_class
 from jobs.pipeline.offsets import OffsetRange, Offsets
+from jobs.pipeline.option_values import read_server
 from jobs.pipeline.secret_text import REFERENCE, reveal
 from jobs.pipeline.source_model import KafkaSource
 
@@ -28,9 +29,8 @@ def require_broker(source: KafkaSource) -> None:
     written = source.options["kafka.bootstrap.servers"]
     failures = []
     for server in map(str.strip, reveal(written).split(",")):
-        host, _, port = server.rpartition(":")
         try:
-            socket.create_connection((host, int(port)), CONNECT_TIMEOUT_SECONDS).close()
+            socket.create_connection(read_server(server), CONNECT_TIMEOUT_SECONDS).close()
         except (OSError, ValueError) as error:
             failures.append(f"{server} ({error})")
         else:
