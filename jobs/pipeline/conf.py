@@ -238,7 +238,7 @@ class _Loader:
         """The target's file as it is written; None if it is no mapping, or not there."""
         folder = self.bundle.conf / "targets"
         path = folder / f"{self.bundle.target}.yml"
-        if path.is_file():
+        if path.exists():
             return self._read_file(path)
         known = sorted(path.stem for path in folder.glob("*.yml"))
         hint = did_you_mean(self.bundle.target, known)
@@ -270,7 +270,7 @@ class _Loader:
         if spec.source.schema_name is None:
             return None
         path = self.bundle.conf / "schemas" / f"{spec.source.schema_name}.ddl"
-        if not path.is_file():
+        if not path.exists():
             self._report(file.problem(("source", "schema"), missing_message(path)))
             return None
         text = self._read_text(path)
@@ -283,12 +283,12 @@ class _Loader:
     def _check_own_suite(self) -> None:
         """The suite's faults belong to the same run, even where the pipeline's own keys cannot be read."""
         path = self.bundle.conf / "suites" / f"{self.name}.json"
-        if path.is_file():
+        if path.exists():
             self._parse_suite(path, OnFailure.QUARANTINE)
 
     def _load_suite(self, spec: PipelineSpec, file: _File) -> tuple[Check, ...]:
         path = self.bundle.conf / "suites" / f"{spec.quality.suite or self.name}.json"
-        if path.is_file():
+        if path.exists():
             return self._parse_suite(path, spec.quality.on_failure)
         if spec.quality.suite:
             self._report(file.problem(("quality", "suite"), missing_message(path)))

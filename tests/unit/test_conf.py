@@ -698,6 +698,17 @@ def test_a_file_that_is_not_utf_8_is_refused(bundle, file):
     assert str(bundle.conf / file) in {problem.file for problem in bundle.problems("orders")}
 
 
+@pytest.mark.parametrize("more", ["  suite: orders", ""])
+@pytest.mark.parametrize("file", ["targets/local.yml", "schemas/orders.ddl", "suites/orders.json"])
+def test_a_directory_in_place_of_a_file_is_called_one(bundle, file, more):
+    bundle.edit("conf/pipelines/orders.yml", "  suite: orders", more)
+    (bundle.conf / file).unlink()
+    (bundle.conf / file).mkdir()
+    (problem,) = bundle.problems("orders")
+    assert problem.file == str(bundle.conf / file)
+    assert "Is a directory" in problem.message
+
+
 @pytest.mark.parametrize(
     "file", ["targets/local.yml", "pipelines/orders.yml", "schemas/orders.ddl", "suites/orders.json"]
 )
