@@ -149,7 +149,9 @@ def _missing_pipelines(bundle: Bundle, names: list[str], known: list[str]) -> It
     misnamed = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
     for name, path in misnamed.items():
         if not names or (name in names and name not in known):
-            yield Problem(str(path), 1, "", f"is not read; rename it to {name}.yml")
+            alone = f"is not read; rename it to {name}.yml"
+            beside = f"is not read, but {name}.yml; remove one, or rename this to another name that ends in .yml"
+            yield Problem(str(path), 1, "", beside if name in known else alone)
     for name in dict.fromkeys(names):
         if name not in known and name not in misnamed:
             message = f"no pipeline '{name}'{did_you_mean(name, known)}; there are: {', '.join(known)}"

@@ -749,6 +749,14 @@ def test_a_pipeline_whose_file_ends_in_yaml_is_to_be_renamed(bundle, names):
     assert "more.yml" in problem.message
 
 
+def test_a_pipeline_in_two_files_is_to_keep_one_of_them(bundle):
+    bundle.write("conf/pipelines/orders.yaml", "")
+    (problem,) = bundle.problems()
+    assert problem.file == str(bundle.conf / "pipelines/orders.yaml")
+    assert "but orders.yml; remove one" in problem.message
+    assert bundle.load("orders").name == "orders"
+
+
 def test_a_file_to_be_renamed_stops_no_other_pipeline(bundle):
     bundle.write("conf/pipelines/more.yaml", "")
     assert [pipeline.name for pipeline in load_pipelines(Bundle(bundle.conf), ["orders"])] == ["orders"]
