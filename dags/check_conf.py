@@ -4,6 +4,6 @@ It is a file of its own because Airflow drops all DAGs of a file that has an imp
 """
 
 from jobs.orchestration.dag_factory import bundle_of
-from jobs.pipeline.conf import load_pipelines
+from jobs.pipeline.conf import load_all
 
-load_pipelines(bundle_of(__file__))
+load_all(bundle_of(__file__))

@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from jobs.pipeline.conf import Bundle, load_pipelines
+from jobs.pipeline.conf import Bundle, load_all
 from jobs.pipeline.entrypoint import bundle_options
 
 
@@ -12,7 +12,7 @@ from jobs.pipeline.entrypoint import bundle_options
 @bundle_options
 def main(bundle: Bundle) -> None:
     """Validate all of conf, in about a second: every error at once, each as file:line: path: what is wrong."""
-    pipelines = load_pipelines(bundle)
+    pipelines = load_all(bundle)
     checks = sum(len(pipeline.checks) for pipeline in pipelines)
     click.echo(f"{len(pipelines)} pipelines, {checks} checks: conf is valid for target {bundle.target}")
 

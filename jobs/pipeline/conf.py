@@ -73,13 +73,29 @@ def pipeline_names(bundle: Bundle) -> list[str]:
     return names_in(folder, ".yml")
 
 
+def load_all(bundle: Bundle) -> list[Pipeline]:
+    """Load and validate all of conf, suites and schemas that no pipeline uses too; ConfError holds all problems."""
+    loaded, problems = _load_each(bundle, [])
+    loader = _Loader(bundle, "")
+    loader.check_unused(loaded)
+    _require_none(problems + [problem for problem in loader.problems if problem not in problems])
+    return loaded
+
+
 def load_pipelines(bundle: Bundle, names: list[str] | None = None, interval: Interval | None = None) -> list[Pipeline]:
     """Load and validate pipelines, each once (all of them by default); ConfError holds the problems of all files.
 
     With an interval, the pipelines over those folders of their archives whose time begins within it; perhaps none.
     """
+    loaded, problems = _load_each(bundle, names or [])
+    _require_none(problems)
+    return loaded if interval is None else [one for live in loaded for one in derive_interval(live, interval)]
+
+
+def _load_each(bundle: Bundle, names: list[str]) -> tuple[list[Pipeline], list[Problem]]:
+    """The named pipelines (all, if none is named), each once, as far as they are valid; and all that is wrong."""
     known = pipeline_names(bundle)
-    problems = list(_missing_pipelines(bundle, list(map(live_name, names or [])), known))
+    problems = list(_missing_pipelines(bundle, list(map(live_name, names)), known))
     problems += _Loader(bundle, "").unused_variables()
     loaded: list[Pipeline] = []
     for name in dict.fromkeys(names or known):
@@ -88,9 +104,12 @@ def load_pipelines(bundle: Bundle, names: list[str] | None = None, interval: Int
                 loaded.append(load_pipeline(bundle, name))
             except ConfError as error:
                 problems += [problem for problem in error.problems if problem not in problems]
+    return loaded, problems
+
+
+def _require_none(problems: list[Problem]) -> None:
     if problems:
         raise ConfError(problems)
-    return loaded if interval is None else [one for live in loaded for one in derive_interval(live, interval)]
 
 
 def load_pipeline(bundle: Bundle, name: str) -> Pipeline:
@@ -236,6 +255,17 @@ class _Loader:
                 message = f"target '{self.bundle.target}' does not define it, and no pipeline uses it{hint}; remove it"
                 yield Problem("--var", None, name, message)
 
+    def check_unused(self, pipelines: list[Pipeline]) -> None:
+        """Look at the suites and schemas that none of these pipelines has."""
+        schemas = {pipeline.spec.source.schema_name for pipeline in pipelines}
+        for path in sorted((self.bundle.conf / "schemas").glob("*.ddl")):
+            if path.stem not in schemas:
+                self._read_schema(path)
+        suites = {check.file for pipeline in pipelines for check in pipeline.checks}
+        for path in sorted((self.bundle.conf / "suites").glob("*.json")):
+            if str(path) not in suites:
+                self._parse_suite(path, OnFailure.QUARANTINE)
+
     def _read_target(self) -> _File | None:
         """The target's file as it is written; None if it is no mapping, or not there."""
         folder = self.bundle.conf / "targets"
@@ -275,6 +305,9 @@ class _Loader:
         if not path.exists():
             self._report(file.problem(("source", "schema"), missing_message(path)))
             return None
+        return self._read_schema(path)
+
+    def _read_schema(self, path: Path) -> str | None:
         text = self._read_text(path)
         if text is None:
             return None

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from jobs.pipeline.conf import Bundle, load_pipeline, load_pipelines
+from jobs.pipeline.conf import Bundle, load_all, load_pipeline, load_pipelines
 from jobs.pipeline.errors import ConfError, Problem
 from jobs.pipeline.model import Pipeline
 
@@ -109,6 +109,11 @@ class ConfFiles:
     def problems(self, *names: str, target: str = "local", **variables: str) -> list[Problem]:
         with pytest.raises(ConfError) as caught:
             load_pipelines(Bundle(self.conf, target, variables), list(names))
+        return caught.value.problems
+
+    def all_problems(self) -> list[Problem]:
+        with pytest.raises(ConfError) as caught:
+            load_all(Bundle(self.conf))
         return caught.value.problems
 
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.pipeline.conf import Bundle, load_pipelines, pipeline_names
+from jobs.pipeline.conf import Bundle, load_all, load_pipelines, pipeline_names
 from jobs.pipeline.errors import ConfError
 from jobs.pipeline.model import OnFailure
 from jobs.pipeline.option_values import value_fault
@@ -857,6 +857,40 @@ def test_every_problem_of_every_file_is_reported_at_once(bundle):
         ("orders.ddl", 2, ""),
         ("orders.json", 4, "expectations[0]"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "at", "path", "says"),
+    [
+        ("suites/more.json", '{"expectations": [', 1, "", "not valid JSON"),
+        (
+            "suites/more.json",
+            '{"expectations": [\n{"type": "expect_nothing"}]}',
+            2,
+            "expectations[0]",
+            "'expect_nothing'",
+        ),
+        ("schemas/more.ddl", "id BIGINT,\nday DAT", 2, "", "did you mean DATE"),
+        ("schemas/more.ddl", "", 1, "", "no columns"),
+    ],
+)
+def test_a_file_that_no_pipeline_uses_is_looked_at_with_all_of_conf(bundle, file, text, at, path, says):
+    bundle.write(f"conf/{file}", text)
+    (problem,) = bundle.all_problems()
+    assert (problem.file, problem.line, problem.path) == (str(bundle.conf / file), at, path)
+    assert says in problem.message
+    assert load_pipelines(Bundle(bundle.conf))
+
+
+def test_a_problem_of_a_file_that_is_used_is_reported_once_with_all_of_conf(bundle):
+    bundle.edit("conf/schemas/orders.ddl", "BIGINT", "BIGNIT")
+    bundle.edit("conf/suites/orders.json", "not_be_null", "not_be_nul")
+    bundle.edit("conf/pipelines/clicks.yml", "sink:", "sinc:")
+    assert bundle.all_problems() == bundle.problems()
+
+
+def test_all_of_conf_is_all_its_pipelines(bundle):
+    assert load_all(Bundle(bundle.conf)) == load_pipelines(Bundle(bundle.conf))
 
 
 def test_a_problem_of_a_shared_file_is_reported_once(bundle):
