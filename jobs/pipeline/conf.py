@@ -41,6 +41,7 @@ from jobs.pipeline.model import (
     TargetSpec,
     live_name,
 )
+from jobs.pipeline.neighbours import find_overlaps
 from jobs.pipeline.quality.suite import SuiteError, parse_suite
 from jobs.pipeline.strict import as_option
 from jobs.pipeline.variables import ROOT, names_used, resolve_variables, substitute
@@ -74,9 +75,13 @@ def pipeline_names(bundle: Bundle) -> list[str]:
 
 
 def load_all(bundle: Bundle) -> list[Pipeline]:
-    """Load and validate all of conf, suites and schemas that no pipeline uses too; ConfError holds all problems."""
+    """Load and validate all of conf; ConfError holds the problems of all files.
+
+    Beyond each pipeline by itself: their tables beside each other, and suites and schemas that none of them uses.
+    """
     loaded, problems = _load_each(bundle, [])
     loader = _Loader(bundle, "")
+    loader.check_overlaps(loaded)
     loader.check_unused(loaded)
     _require_none(problems + [problem for problem in loader.problems if problem not in problems])
     return loaded
@@ -254,6 +259,12 @@ class _Loader:
                 hint = did_you_mean(name, defined | used)
                 message = f"target '{self.bundle.target}' does not define it, and no pipeline uses it{hint}; remove it"
                 yield Problem("--var", None, name, message)
+
+    def check_overlaps(self, pipelines: list[Pipeline]) -> None:
+        """Look at how the tables of these pipelines lie to each other."""
+        for (path, key), message in find_overlaps(pipelines):
+            file = self._read_file(Path(path))
+            self.problems += [file.problem(key, message)] if file else []
 
     def check_unused(self, pipelines: list[Pipeline]) -> None:
         """Look at the suites and schemas that none of these pipelines has."""

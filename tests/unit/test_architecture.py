@@ -39,6 +39,7 @@ LAYERS = {
             "delta_reader",
             "command_lock",
             "backfill",
+            "neighbours",
             "sources.text_values",
         ],
         "quality.parameters",

@@ -882,6 +882,59 @@ def test_a_file_that_no_pipeline_uses_is_looked_at_with_all_of_conf(bundle, file
     assert load_pipelines(Bundle(bundle.conf))
 
 
+@pytest.mark.parametrize(
+    ("clicks", "key", "says"),
+    [
+        (
+            "/t/orders_quarantine/",
+            "path",
+            "the target (/t/orders_quarantine/) overlaps the quarantine (/t/orders_quarantine)",
+        ),
+        (
+            "file:/t/orders/clicks",
+            "path",
+            "the target (file:/t/orders/clicks) overlaps the target (/t/orders) of orders",
+        ),
+        ("/t/orders_quarantine/c", "path", "overlaps the quarantine"),
+        (
+            "/c\n  quarantine_path: /t/orders/bad",
+            "quarantine_path",
+            "the quarantine (/t/orders/bad) overlaps the target",
+        ),
+        ("/c\n  quarantine_path: /t/orders_quarantine/c", "quarantine_path", "overlaps the quarantine"),
+    ],
+)
+def test_tables_of_pipelines_lie_apart(bundle, clicks, key, says):
+    bundle.edit("conf/pipelines/orders.yml", "${lake}/orders", "/t/orders")
+    bundle.edit("conf/pipelines/clicks.yml", "${lake}/clicks", clicks)
+    (problem,) = bundle.all_problems()
+    assert (problem.file, problem.path) == (str(bundle.conf / "pipelines/clicks.yml"), f"sink.{key}")
+    assert problem.line == bundle.line_of("conf/pipelines/clicks.yml", f"{key}:")
+    assert says in problem.message
+    assert "of orders" in problem.message
+
+
+def test_a_quarantine_that_is_anothers_target_is_said_of_the_target(bundle):
+    bundle.edit("conf/pipelines/clicks.yml", "${lake}/clicks", "${lake}/clicks\n  quarantine_path: ${lake}/orders")
+    (problem,) = bundle.all_problems()
+    assert (problem.file, problem.path) == (str(bundle.conf / "pipelines/orders.yml"), "sink.path")
+    assert "of clicks" in problem.message
+
+
+@pytest.mark.parametrize(
+    "clicks",
+    [
+        "${lake}/orders",
+        "${lake}/orders\n  quarantine_path: /q",
+        "/c\n  quarantine_path: ${lake}/orders_quarantine",
+        "${lake}/orders_2",
+    ],
+)
+def test_pipelines_may_share_a_target_or_a_quarantine(bundle, clicks):
+    bundle.edit("conf/pipelines/clicks.yml", "${lake}/clicks", clicks)
+    assert len(load_all(Bundle(bundle.conf))) == 2
+
+
 def test_a_problem_of_a_file_that_is_used_is_reported_once_with_all_of_conf(bundle):
     bundle.edit("conf/schemas/orders.ddl", "BIGINT", "BIGNIT")
     bundle.edit("conf/suites/orders.json", "not_be_null", "not_be_nul")
