@@ -2,20 +2,18 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from airflow.sdk import DAG, TaskGroup, get_parsing_context
 
 from jobs.orchestration.continuous import RunContinuouslyOperator
-from jobs.orchestration.dag_parts import RETRIES, new_dag, spark_options, start_when, target_table
+from jobs.orchestration.dag_parts import RETRIES, load_sound, new_dag, spark_options, start_when, target_table
 from jobs.orchestration.held_batch import AskAgainOperator, DecideOperator, ReleaseOperator
 from jobs.orchestration.operators import PublishOperator, RunPipelineOperator
 from jobs.orchestration.subject import subject_of
-from jobs.pipeline.conf import Bundle, load_pipeline, pipeline_names
+from jobs.pipeline.conf import Bundle, pipeline_names
 from jobs.pipeline.durations import as_timedelta
-from jobs.pipeline.errors import ConfError
 from jobs.pipeline.model import Pipeline
 
 TARGET = "ESCLUSA_TARGET"
@@ -39,12 +37,10 @@ def build_dags(bundle: Bundle) -> Iterator[DAG]:
     Pipelines of a fleet have theirs together (fleet_dag.py).
     """
     only = get_parsing_context().dag_id
-    for name in pipeline_names(bundle):
-        if only is None or only.removesuffix(EVENTS) == name:
-            with suppress(ConfError):  # dags/check_conf.py reports it: an error here would hide all other DAGs
-                pipeline = load_pipeline(bundle, name)
-                if pipeline.spec.fleet is None:
-                    yield from _build_dags_of(bundle, pipeline)
+    names = [name for name in pipeline_names(bundle) if only is None or only.removesuffix(EVENTS) == name]
+    for pipeline in load_sound(bundle, names):
+        if pipeline.spec.fleet is None:
+            yield from _build_dags_of(bundle, pipeline)
 
 
 def _build_dags_of(bundle: Bundle, pipeline: Pipeline) -> Iterator[DAG]:

@@ -3,7 +3,6 @@
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
@@ -11,13 +10,13 @@ from urllib.parse import unquote, urlparse
 from airflow.sdk import DAG, Context, get_parsing_context
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
-from jobs.orchestration.dag_parts import new_dag, spark_options, start_when, target_table
+from jobs.orchestration.dag_parts import load_sound, new_dag, spark_options, start_when, target_table
 from jobs.orchestration.operators import PublishOperator, held_message
 from jobs.orchestration.subject import Subject
 from jobs.orchestration.submission import VAIN, SubmitOperator
-from jobs.pipeline.conf import Bundle, load_fleet, load_target
-from jobs.pipeline.errors import AlreadyRunningError, BatchHeldError, ConfError
-from jobs.pipeline.fleet import find_fleets
+from jobs.pipeline.conf import Bundle, load_target
+from jobs.pipeline.errors import AlreadyRunningError, BatchHeldError
+from jobs.pipeline.fleet import find_fleets, find_members
 from jobs.pipeline.model import Pipeline
 
 _ENDS = "ends"
@@ -107,12 +106,12 @@ class PublishMemberOperator(PublishOperator):
 def build_fleet_dags(bundle: Bundle) -> Iterator[DAG]:
     """A DAG for each fleet that has a valid pipeline; only the one that is asked for, where one is."""
     only = get_parsing_context().dag_id
-    for fleet in find_fleets(bundle.conf / "pipelines"):
+    folder = bundle.conf / "pipelines"
+    for fleet in find_fleets(folder):
         if only in {None, dag_id_of(fleet)}:
-            with suppress(ConfError):  # dags/check_conf.py reports it
-                pipelines, _ = load_fleet(bundle, fleet)
-                if pipelines:
-                    yield build_fleet_dag(bundle, fleet, pipelines)
+            pipelines = load_sound(bundle, find_members(folder, fleet))
+            if pipelines:
+                yield build_fleet_dag(bundle, fleet, pipelines)
 
 
 def dag_id_of(fleet: str) -> str:

@@ -1,16 +1,12 @@
 """The DAG that maintains the tables of all pipelines which have a policy: one task each, one after the other."""
 
-from collections.abc import Iterator
-from contextlib import suppress
-
 from airflow.sdk import DAG, Context
 from airflow.sdk.exceptions import AirflowSkipException
 
-from jobs.orchestration.dag_parts import new_dag, spark_options
+from jobs.orchestration.dag_parts import load_sound, new_dag, spark_options
 from jobs.orchestration.submission import SubmitOperator
-from jobs.pipeline.conf import Bundle, load_pipeline, load_target, pipeline_names
-from jobs.pipeline.errors import AlreadyRunningError, ConfError
-from jobs.pipeline.model import Pipeline
+from jobs.pipeline.conf import Bundle, load_target, pipeline_names
+from jobs.pipeline.errors import AlreadyRunningError
 
 MAINTENANCE = "esclusa-maintenance"
 """No pipeline can have this name: theirs have no hyphens."""
@@ -34,7 +30,7 @@ class MaintainOperator(SubmitOperator):
 
 def build_maintenance_dag(bundle: Bundle) -> DAG | None:
     """None if no pipeline has a policy. Tasks wait for each other; one that fails does not stop the others."""
-    pipelines = list(_with_policy(bundle))
+    pipelines = [one for one in load_sound(bundle, pipeline_names(bundle)) if one.maintenance is not None]
     if not pipelines:
         return None
     description, schedule = (
@@ -46,11 +42,3 @@ def build_maintenance_dag(bundle: Bundle) -> DAG | None:
             options = spark_options(pipeline.spark)
             MaintainOperator(task_id=pipeline.name, bundle=bundle, pipeline=pipeline.name, spark_conf=options)
     return dag
-
-
-def _with_policy(bundle: Bundle) -> Iterator[Pipeline]:
-    for name in pipeline_names(bundle):
-        with suppress(ConfError):  # dags/check_conf.py reports it
-            pipeline = load_pipeline(bundle, name)
-            if pipeline.maintenance is not None:
-                yield pipeline

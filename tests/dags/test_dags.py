@@ -9,6 +9,7 @@ import pytest
 from airflow.sdk import get_parsing_context
 
 from jobs.orchestration.dag_factory import build_dags, bundle_of
+from jobs.pipeline.conf import _Loader
 from jobs.pipeline.cron import PRESETS
 
 ROOT = Path(__file__).parents[2]
@@ -92,6 +93,27 @@ def test_a_broken_pipeline_is_an_import_error_with_file_and_line_and_takes_no_ot
         "conf/pipelines/c.yml:3: schedule: '@hourl' is no preset; did you mean '@hourly'"
         in bag.import_errors["check_conf.py"]
     )
+
+
+def test_a_pipeline_that_cannot_be_loaded_for_a_reason_nobody_foresaw_takes_no_other_down_and_is_seen(
+    tried, monkeypatch
+):
+    tried.pipeline("d", 'fleet: small\nschedule: "@hourly"\nmaintenance: {}\n')
+    tried.pipeline("e", 'fleet: small\nschedule: "@hourly"\nmaintenance: {}\n')
+    load = _Loader.load
+
+    def fail(loader):
+        if loader.name in {"c", "e"}:
+            raise ZeroDivisionError("unforeseen")
+        return load(loader)
+
+    monkeypatch.setattr(_Loader, "load", fail)
+    bag = tried.load()
+    assert pipelines_of(bag) == ["a", "b"]
+    assert list(bag.dags["fleet-small"].get_task("run-fleet").downstream_task_ids) == ["d"]
+    assert list(bag.dags["esclusa-maintenance"].task_ids) == ["d"]
+    assert bag.import_errors.keys() == {"check_conf.py"}
+    assert "unforeseen" in bag.import_errors["check_conf.py"]
 
 
 def test_a_worker_parses_only_the_dag_that_it_runs(tried, monkeypatch):
