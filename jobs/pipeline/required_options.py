@@ -2,16 +2,19 @@
 
 _EXTENSIONS = "spark.sql.extensions"
 _ZONE = "spark.sql.session.timeZone"
+_CONSTRAINTS = "spark.sql.constraintPropagation.enabled"
 _OTHER_NAMES_OF_UTC = frozenset({"Etc/UTC", "Z", "+00:00"})
 REQUIRED = {
     _EXTENSIONS: "io.delta.sql.DeltaSparkSessionExtension",
     _ZONE: "UTC",
     "spark.sql.ansi.enabled": "true",
+    _CONSTRAINTS: "false",
 }
 _REASONS = {
     _EXTENSIONS: "the tables are Delta's",
     _ZONE: "elsewhere the same text would be another time",
     "spark.sql.ansi.enabled": "else a value that cannot be cast becomes NULL in the target, and misses the quarantine",
+    _CONSTRAINTS: "else the optimizer doubles its work with each column that is tested, and takes all memory over twenty",
 }
 
 

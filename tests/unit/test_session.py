@@ -52,6 +52,7 @@ def test_a_session_with_all_that_promises_rest_on_is_taken(changed):
     [
         ("spark.sql.ansi.enabled", "false"),
         ("spark.sql.session.timeZone", "Europe/Rome"),
+        ("spark.sql.constraintPropagation.enabled", "true"),
         ("spark.sql.extensions", None),
         ("spark.sql.extensions", "a.First"),
     ],

@@ -1,0 +1,30 @@
+"""Schemas of many columns: planning a batch must not take more and more memory with each of them."""
+
+import json
+
+import pytest
+
+COLUMNS = [(f"c{index}", "DOUBLE" if index % 2 else "TIMESTAMP") for index in range(60)]
+"""Types whose values the parser tests."""
+GOOD = {name: 1.5 if type_ == "DOUBLE" else "2026-01-01T00:00:00Z" for name, type_ in COLUMNS}
+UNFIT, MALFORMED = GOOD | {"c59": -1.5}, GOOD | {"c59": "x"}
+
+
+def as_line(format_, row):
+    return json.dumps(row) if format_ == "json" else ",".join(map(str, row.values()))
+
+
+@pytest.mark.parametrize("format_", ["json", "csv"])
+def test_sixty_columns_whose_values_are_tested_pass_the_gate(bench, expect, format_):
+    not_null = [expect("column_values_to_not_be_null", name) for name, _ in COLUMNS]
+    between = [
+        expect("column_values_to_be_between", name, min_value=0, name=f"{name} below zero")
+        for name, type_ in COLUMNS
+        if type_ == "DOUBLE"
+    ]
+    bench.suite(*not_null, *between)
+    bench.define_files(format_, ddl=", ".join(map(" ".join, COLUMNS)))
+    bench.write(f"landing/a.{format_}", "\n".join(as_line(format_, row) for row in (GOOD, UNFIT, MALFORMED, GOOD)))
+    bench.run()
+    assert [row["c59"] for row in bench.target()] == [1.5, 1.5]
+    assert sorted(row["_errors"][0]["check"] for row in bench.quarantine()) == ["c59 below zero", "malformed"]
