@@ -33,7 +33,8 @@ from jobs.pipeline.conf import Bundle, load_pipeline
 from jobs.pipeline.lease import Lease, hold_lease
 from jobs.pipeline.model import Pipeline
 from jobs.pipeline.prepare import open_tables
-from jobs.pipeline.quality.gate import has_many, passed
+from jobs.pipeline.quality.gate import passed
+from jobs.pipeline.quality.gathering import USUAL, Gathering, gathering_after
 from jobs.pipeline.session import read_properties, start_session
 from jobs.pipeline.sinks import ensure_target
 from jobs.pipeline.small_table import SmallTable
@@ -189,8 +190,8 @@ class GateRun:
     tables: tuple[SmallTable, SmallTable]
     lease: Lease
     is_first: bool = True
-    had_many: bool = False
-    """Whether the batch before set apart more rows than the driver gathers."""
+    gathering: Gathering = USUAL
+    """What the batch before has shown to suit the next."""
 
     def batch(self, checkpoint: str) -> Callable[[DataFrame, int], None]:
         """Esclusa's own batch, with the identity of a fresh checkpoint."""
@@ -202,11 +203,13 @@ class GateRun:
             query_id = str(read_query_id(self.spark, checkpoint))
             prepared = PreparedPipeline(stages, query_id, fingerprint(own), *self.tables, self.lease)
             own_batch = SparkBatch(
-                prepared, batch, batch_id, source_range, None, is_first=self.is_first, expects_many=self.had_many
+                prepared, batch, batch_id, source_range, None, is_first=self.is_first, gathering=self.gathering
             )
             verdict = commit_batch(own_batch, frozenset())
             own_batch.forget_parsed()
-            self.is_first, self.had_many = False, verdict is not None and has_many(verdict)
+            self.is_first = False
+            if verdict is not None:
+                self.gathering = gathering_after(self.gathering, verdict)
 
         return run
 

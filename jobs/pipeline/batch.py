@@ -21,11 +21,12 @@ from jobs.pipeline.ledger import BatchRecord, Status, rewind_app_id
 from jobs.pipeline.quality.gate import (
     Gate,
     annotate,
-    gather_few,
+    gather,
     malformed_rows,
     passed,
     unfit_rows,
 )
+from jobs.pipeline.quality.gathering import EXAMPLES, USUAL, Gathering
 from jobs.pipeline.quality.verdict import Verdict
 from jobs.pipeline.quarantine import gathered_rows, scanned_rows
 from jobs.pipeline.record import MALFORMED
@@ -111,9 +112,9 @@ class SparkBatch:
     """What the source says of the batch; None for rows that are not the source's any more."""
     is_first: bool = True
     """Of its run: only then can another run, which lost its lease, have committed this very batch meanwhile."""
-    expects_many: bool = False
-    """Whether so many rows are likely to be set apart that they need a second scan: the first then gathers but a few
-    and keeps the parsed rows for it. What is written is the same."""
+    gathering: Gathering = USUAL
+    """What the scan brings to the driver. What is written is the same; with EXAMPLES a second scan is likely, and the
+    parsed rows are kept for it."""
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     finished: BatchRecord | None = None
     """The ledger's row, once it is written."""
@@ -132,8 +133,8 @@ class SparkBatch:
     def stage_target(self) -> Verdict:
         """One job: it writes the good rows, and its scan counts every check and gathers the rows set apart."""
         stages = self.prepared.stages
-        if self.expects_many:
-            stages = replace(stages, gate=gather_few(stages.gate))
+        if self.gathering != USUAL:
+            stages = replace(stages, gate=gather(stages.gate, self.gathering))
         frames = build_frames(self._parse(), stages)
         good = passed(frames.annotated, stages.target.names)
         with self._timed("write"):
@@ -148,12 +149,12 @@ class SparkBatch:
     def _parse(self) -> DataFrame:
         if self._parsed is None:
             parsed = self.prepared.stages.parser(self.unparsed)
-            self._parsed = parsed.persist() if self.expects_many else parsed
+            self._parsed = parsed.persist() if self.gathering == EXAMPLES else parsed
         return self._parsed
 
     def forget_parsed(self) -> None:
-        """Give back what `expects_many` took, in memory and on disk; idempotent."""
-        if self._parsed is not None and self.expects_many:
+        """Give back what was kept for a second scan, in memory and on disk; idempotent."""
+        if self._parsed is not None and self.gathering == EXAMPLES:
             self._parsed.unpersist()
         self._parsed = None
 

@@ -14,7 +14,7 @@ _REASONS = {
     _EXTENSIONS: "the tables are Delta's",
     _ZONE: "elsewhere the same text would be another time",
     "spark.sql.ansi.enabled": "else a value that cannot be cast becomes NULL in the target, and misses the quarantine",
-    _CONSTRAINTS: "else the optimizer doubles its work with each column that is tested, and takes all memory over twenty",
+    _CONSTRAINTS: "else twenty columns whose values are tested take all memory: Spark doubles its plan with each",
 }
 
 

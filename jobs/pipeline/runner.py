@@ -31,7 +31,7 @@ from jobs.pipeline.model import Pipeline
 from jobs.pipeline.offsets import OffsetRange
 from jobs.pipeline.preflight import check_replay, check_start, remember_start
 from jobs.pipeline.prepare import prepare
-from jobs.pipeline.quality.gate import has_many
+from jobs.pipeline.quality.gathering import USUAL, Gathering, gathering_after
 from jobs.pipeline.source_model import FilesSource
 from jobs.pipeline.sources.file_faults import SkippedFile, find_skipped, has_glob_signs, require_files
 from jobs.pipeline.sources.source import open_files, open_ranges, open_stream
@@ -64,8 +64,8 @@ class PipelineRun:
     _accepted: tuple[OffsetRange, ...] = ()
     """Offsets that persons have accepted as lost."""
     _last_batch: int = -1
-    _expects_many: bool = False
-    """Whether the batch before set more rows apart than the driver takes: then the next one will, as a rule."""
+    _gathering: Gathering = USUAL
+    """What the batches before have shown to suit the next."""
     _newest_written: int = -1
     """The newest batch that an earlier run may have committed something of."""
     _lag: Lag | None = None
@@ -182,10 +182,11 @@ class PipelineRun:
             lag=self._lag.behind(source_range, self.query) if self._lag else None,
             account=account,
             is_first=self._last_batch < 0,
-            expects_many=self._expects_many,
+            gathering=self._gathering,
         )
         record = _commit_without_poison(batch, done, self.report)
-        self._expects_many = record is not None and has_many(record.verdict)
+        if record is not None:
+            self._gathering = gathering_after(self._gathering, record.verdict)
         self._last_batch = batch_id
 
     def _with_names_taken_literally(self, unparsed: DataFrame, batch_id: int) -> DataFrame:

@@ -1,6 +1,7 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 
 import pytest
 from pyspark import StorageLevel
@@ -15,6 +16,7 @@ from jobs.pipeline.errors import (
 )
 from jobs.pipeline.lease import hold_lease
 from jobs.pipeline.quality import gate
+from jobs.pipeline.quality.gathering import USUAL
 from jobs.pipeline.runner import PipelineRun
 
 CSV = "{header: true}"
@@ -66,9 +68,9 @@ def test_quarantined_row_keeps_its_line_its_file_and_every_reason(bench, expect)
     assert row["rules_fingerprint"] == bench.ledger()[0]["rules_fingerprint"]
 
 
-@pytest.mark.parametrize("limit", [gate.MAX_GATHERED_ROWS, 1])
+@pytest.mark.parametrize("limit", [USUAL.rows, 1])
 def test_second_scan_beyond_the_limit_writes_the_same_rows(bench, expect, monkeypatch, limit):
-    monkeypatch.setattr(gate, "MAX_GATHERED_ROWS", limit)
+    monkeypatch.setattr(gate, "USUAL", replace(USUAL, rows=limit))
     bench.suite(
         expect("column_values_to_be_between", "id", min_value=1, max_value=8, name="small"),
         expect("column_values_to_not_be_null", "name", name="named"),
@@ -94,8 +96,6 @@ def test_second_scan_beyond_the_limit_writes_the_same_rows(bench, expect, monkey
 
 def test_batch_that_keeps_its_rows_for_the_second_scan_writes_the_same(bench, expect, monkeypatch):
     """The first batch with too many bad rows parses them again, those behind it keep them, until one has few."""
-    monkeypatch.setattr(gate, "MAX_GATHERED_ROWS", 2)
-    monkeypatch.setattr(gate, "FEW_GATHERED_ROWS", 1)
     kept = []
     frame = type(bench.spark.range(1))
     persist = frame.persist
@@ -105,19 +105,20 @@ def test_batch_that_keeps_its_rows_for_the_second_scan_writes_the_same(bench, ex
         expect("column_values_to_be_in_set", "name", value_set=["a"], on_failure="expect_or_drop", name="a"),
     )
     bench.define_files("csv", "{header: true, maxFilesPerTrigger: 1}")
-    many, few = "id,name\n1,a\n2,b\n9,a\n10,\n11,x\nx,a\ny\n,\n", "id,name\n3,a\n12,a\n"
+    too_many = "".join(f"{number},\n" for number in range(10, 10 + USUAL.rows))
+    many, few = f"id,name\n1,a\n2,b\n9,a\n{too_many}x,a\ny\n,\n", "id,name\n3,a\n12,a\n"
     for number, content in enumerate([many, many, few, few]):
         os.utime(bench.write(f"landing/{number}.csv", content), (number, number))  # Spark takes the oldest first
     batches = bench.run()
-    assert [sums(batch) for batch in batches] == [(8, 2, 5, 1)] * 2 + [(2, 1, 1, 0)] * 2
+    assert [sums(batch) for batch in batches] == [(4_006, 2, 4_003, 1)] * 2 + [(2, 1, 1, 0)] * 2
     shown = [(len(batch.verdict.malformed.rows), len(batch.verdict.unfit.rows)) for batch in batches]
-    assert shown == [(2, 2), (1, 1), (0, 1), (0, 1)], "examples of each batch"
+    assert shown == [(2, 4_000), (2, 100), (0, 1), (0, 1)], "examples of each batch"
     assert [df.columns for df in kept] == [["_record", "_malformed", "id", "name"]] * 2
     written: dict[int, list] = {}
     for row in bench.quarantine():
         written.setdefault(row["batch_id"], []).append((row["raw"], str(row["_errors"])))
     assert sorted(written[0]) == sorted(written[1])
-    assert len(written[0]) == 5
+    assert len(written[0]) == 4_003
     assert written[2] == written[3]
     assert sorted((row["id"] or 0, row["name"] or "") for row in bench.target()) == [
         (0, ""),
@@ -128,6 +129,23 @@ def test_batch_that_keeps_its_rows_for_the_second_scan_writes_the_same(bench, ex
         (3, "a"),
     ]
     assert [df.storageLevel for df in kept] == [StorageLevel.NONE] * 2
+
+
+def test_behind_a_batch_of_large_bad_rows_they_are_gathered(bench, expect):
+    bench.suite(expect("column_values_to_be_between", "id", min_value=1, name="small"))
+    bench.define_files("json", "{maxFilesPerTrigger: 1}")
+    bad = [json.dumps({"id": 0, "name": "x" * size}) for size in (3_000, 30_000)]
+    for number in range(2):
+        file = bench.write(f"landing/{number}.json", "\n".join([*bad, "x" * 3_000, '{"id": 2, "name": "ok"}\n']))
+        os.utime(file, (number, number))  # Spark takes the oldest first
+    batches = bench.run()
+    assert [sums(batch) for batch in batches] == [(4, 1, 3, 0)] * 2
+    assert [batch.verdict.is_gathered for batch in batches] == [False, True]
+    written: dict[int, list] = {}
+    for row in bench.quarantine():
+        written.setdefault(row["batch_id"], []).append((row["raw"].decode(), str(row["_errors"])))
+    assert sorted(written[0]) == sorted(written[1])
+    assert sorted(raw for raw, _ in written[0]) == sorted([*bad, "x" * 3_000])
 
 
 def test_large_row_is_not_gathered_but_quarantined_whole(bench, expect):

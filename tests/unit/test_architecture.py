@@ -51,6 +51,7 @@ LAYERS = {
         *["variables", "conf_messages", "conf_rules", "sources.files", "sources.kafka", "sources.file_faults"],
         *["quality.suite", "quality.expectations", "quality.verdict"],
     ],
+    "what a gate gathers": ["quality.gathering"],
     "stages": ["conf", "sources.source", "transforms", "quality.binding", "quality.gate", "quarantine", "sinks"],
     "accounts of the source": ["account", "lag"],
     "protocol": ["commit", "ledger", "failures", "entrypoint", "table_watch"],

@@ -5,16 +5,18 @@ built once a run, for building Columns costs more than a small batch does; and i
 and compiles it anew for every batch: bad rows are gathered as they are, their messages are made on the driver.
 """
 
+import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql.types import StructType
+from pyspark.sql.types import StructField, StructType
 
 from jobs.pipeline.columns import quote
 from jobs.pipeline.model import Check, OnFailure, Quality, Scope
 from jobs.pipeline.quality.expectations import LOOKS_AT_NULL, compile_row_check, holds_for_schema
+from jobs.pipeline.quality.gathering import USUAL, Gathering
 from jobs.pipeline.quality.verdict import MALFORMED_CHECK, SHOWN_CHARACTERS, Row, Verdict, describe_rule, judge
 from jobs.pipeline.record import (
     ERRORS_TYPE,
@@ -27,13 +29,7 @@ from jobs.pipeline.record import (
     record_fields,
 )
 
-MAX_GATHERED_ROWS = 4_000
-MAX_GATHERED_ROW_BYTES = 2_048
-"""Together they bound what one batch can bring to the driver to about 8 MB; beyond it a second scan is cheaper."""
-
-FEW_GATHERED_ROWS = 100
-"""What the driver gets of a batch that is likely to need that scan anyway: examples, for a person to look at."""
-
+_TOLD = "array<struct<check: string, column: string, rule: string, values: array<int>>>"
 SET_APART = "_esclusa_set_apart"
 DROPPED = "_esclusa_dropped"
 GATHER_KEY = "_esclusa_gather"
@@ -60,6 +56,8 @@ class Gate:
     """To observe on annotated rows: rows, the dropped, the set apart, and two counts a row check."""
     gate_gathered: tuple[Column, ...]
     """To observe on annotated rows: those set apart themselves."""
+    others: dict[Gathering, "Gate"] = field(default_factory=dict, repr=False, compare=False)
+    """What `gather` has built: Columns are built once a run."""
 
     def judge(self, source: Row, gated: Row) -> Verdict:
         """The verdict on what was observed; pure."""
@@ -75,11 +73,11 @@ def compile_gate(checks: tuple[Check, ...], quality: Quality, df: DataFrame) -> 
         schema=df.select(*map(quote, data_columns(df))).schema,
         record=record,
         flags=tuple(_flags(checks)),
-        directions=tuple(_directions(checks, record)),
+        directions=tuple(_directions(checks, record, USUAL)),
         source_counts=(F.count(F.lit(1)).alias("rows"), F.count(F.col(MALFORMED)).alias("bad")),
-        source_gathered=(_gather_malformed(record, MAX_GATHERED_ROWS),),
+        source_gathered=(_gather_malformed(record, USUAL),),
         gate_counts=tuple(_gate_counts(checks)),
-        gate_gathered=tuple(_gather_unfit(checks, record, MAX_GATHERED_ROWS)),
+        gate_gathered=tuple(_gather_unfit(checks, record, USUAL)),
     )
 
 
@@ -91,18 +89,18 @@ def drop_all(gate: Gate) -> Gate:
     return replace(gate, directions=directions, source_counts=(rows, F.count(nothing).alias("bad")), source_gathered=())
 
 
-def gather_few(gate: Gate) -> Gate:
-    """The gate that judges as before and brings only a few rows to the driver: the rest is left to a second scan."""
-    return replace(
-        gate,
-        source_gathered=(_gather_malformed(gate.record, FEW_GATHERED_ROWS),),
-        gate_gathered=tuple(_gather_unfit(gate.checks, gate.record, FEW_GATHERED_ROWS)),
-    )
-
-
-def has_many(verdict: Verdict) -> bool:
-    """Whether a batch set apart more rows than the driver takes; the one behind it is likely to do the same."""
-    return verdict.rows_quarantined > MAX_GATHERED_ROWS
+def gather(gate: Gate, gathering: Gathering) -> Gate:
+    """The gate that judges as before and brings other rows to the driver; one that drops all rows brings none."""
+    if not gate.source_gathered:
+        return gate
+    if gathering not in gate.others:
+        gate.others[gathering] = replace(
+            gate,
+            directions=tuple(_directions(gate.checks, gate.record, gathering)),
+            source_gathered=(_gather_malformed(gate.record, gathering),),
+            gate_gathered=tuple(_gather_unfit(gate.checks, gate.record, gathering)),
+        )
+    return gate.others[gathering]
 
 
 def annotate(df: DataFrame, gate: Gate) -> DataFrame:
@@ -132,9 +130,37 @@ def malformed_error() -> Column:
 
 
 def row_errors(gate: Gate) -> Column:
-    """Array of (check, column, message) for the checks that an annotated row breaks."""
-    errors = [F.when(F.col(_broken(index)), _error(check)) for index, check in _row_checks(gate.checks)]
-    return F.array_compact(F.array(*errors)).cast(ERRORS_TYPE)
+    """Array of (check, column, message) for the checks that an annotated row breaks.
+
+    The messages are those that the driver makes of a gathered row: values as JSON shows them. They are looked up by the
+    place of the check, for an expression of its own for each of many checks takes Spark longer than the rows do.
+    """
+    checks, columns = dict(_row_checks(gate.checks)), _columns_of(gate.checks)
+    told = [
+        {
+            "check": check.name,
+            "column": ", ".join(check.columns),
+            "rule": describe_rule(check),
+            "values": [columns.index(name) for name in check.columns],
+        }
+        for check in checks.values()
+    ]
+    texts = F.from_json(F.lit(json.dumps(told)), _TOLD)
+    numbered = StructType([StructField(f"v{place}", gate.schema[name].dataType) for place, name in enumerate(columns)])
+    values = F.to_json(F.struct(*map(quote, columns)).cast(numbered), JSON_OPTIONS)
+
+    def shown(place: Column) -> Column:
+        value = F.call_function("get_json_object", values, F.concat(F.lit("$.v"), place.cast("string")))
+        return F.coalesce(F.left(value, F.lit(SHOWN_CHARACTERS)), F.lit("NULL"))
+
+    def error(place: Column) -> Column:
+        text = F.get(texts, place)
+        message = F.concat(F.concat_ws(", ", F.transform(text["values"], shown)), F.lit(": "), text["rule"])
+        return F.struct(text["check"], text["column"], message)
+
+    flags = F.array(*map(_broken, checks))
+    broken = F.array_compact(F.transform(flags, F.when))
+    return F.transform(broken, error).cast(ERRORS_TYPE)
 
 
 def data_columns(df: DataFrame) -> list[str]:
@@ -144,6 +170,11 @@ def data_columns(df: DataFrame) -> list[str]:
 
 def _row_checks(checks: tuple[Check, ...]) -> Iterator[tuple[int, Check]]:
     return ((index, check) for index, check in enumerate(checks) if check.scope is Scope.ROW)
+
+
+def _columns_of(checks: tuple[Check, ...]) -> list[str]:
+    """Names of all columns that row checks look at."""
+    return sorted({name for _, check in _row_checks(checks) for name in check.columns})
 
 
 def _broken(index: int) -> str:
@@ -170,11 +201,11 @@ def _flags(checks: tuple[Check, ...]) -> Iterator[Column]:
             yield F.when(rule.considered, is_so).alias(looked_at)
 
 
-def _directions(checks: tuple[Check, ...], record: set[str]) -> Iterator[Column]:
+def _directions(checks: tuple[Check, ...], record: set[str], gathering: Gathering) -> Iterator[Column]:
     set_apart = _any_broken(checks, OnFailure.QUARANTINE, OnFailure.FAIL)
     yield set_apart.alias(SET_APART)
     yield (_any_broken(checks, OnFailure.DROP) & ~set_apart).alias(DROPPED)
-    yield _gather_key(set_apart, record).alias(GATHER_KEY)
+    yield _gather_key(set_apart, record, gathering).alias(GATHER_KEY)
 
 
 def _any_broken(checks: tuple[Check, ...], *dispositions: OnFailure) -> Column:
@@ -182,17 +213,17 @@ def _any_broken(checks: tuple[Check, ...], *dispositions: OnFailure) -> Column:
     return F.coalesce(*broken, F.lit(False))
 
 
-def _gather_key(is_bad: Column, record: set[str]) -> Column:
+def _gather_key(is_bad: Column, record: set[str], gathering: Gathering) -> Column:
     size = F.coalesce(F.octet_length(raw_bytes(record)), F.lit(0))
-    return F.when(is_bad, F.when(size <= MAX_GATHERED_ROW_BYTES, F.lit(1)))
+    return F.when(is_bad, F.when(size <= gathering.row_bytes, F.lit(1)))
 
 
-def _gather_malformed(record: set[str], limit: int) -> Column:
+def _gather_malformed(record: set[str], gathering: Gathering) -> Column:
     is_malformed = F.col(MALFORMED).isNotNull()
     row = F.struct(
         raw_bytes(record).alias("raw"), coordinates(record).alias("source"), F.col(MALFORMED).alias("reason")
     )
-    return _gather(row, is_malformed, _gather_key(is_malformed, record), limit)
+    return _gather(row, is_malformed, _gather_key(is_malformed, record, gathering), gathering.rows)
 
 
 def _gate_counts(checks: tuple[Check, ...]) -> Iterator[Column]:
@@ -206,17 +237,16 @@ def _gate_counts(checks: tuple[Check, ...]) -> Iterator[Column]:
             yield F.count(looked_at).alias(f"considered_{index}")
 
 
-def _gather_unfit(checks: tuple[Check, ...], record: set[str], limit: int) -> Iterator[Column]:
+def _gather_unfit(checks: tuple[Check, ...], record: set[str], gathering: Gathering) -> Iterator[Column]:
     broken = [F.col(_broken(index)) for index, _ in _row_checks(checks)]
     if broken:
-        values = sorted({name for _, check in _row_checks(checks) for name in check.columns})
         row = F.struct(
             raw_bytes(record).alias("raw"),
             coordinates(record).alias("source"),
             F.struct(*broken).alias("failed"),
-            F.struct(*map(quote, values)).alias("values"),
+            F.struct(*map(quote, _columns_of(checks))).alias("values"),
         )
-        yield _gather(row, F.col(GATHER_KEY).isNotNull(), F.col(GATHER_KEY), limit)
+        yield _gather(row, F.col(GATHER_KEY).isNotNull(), F.col(GATHER_KEY), gathering.rows)
 
 
 def _gather(row: Column, is_bad: Column, key: Column, limit: int) -> Column:
@@ -226,19 +256,3 @@ def _gather(row: Column, is_bad: Column, key: Column, limit: int) -> Column:
     """
     kept = F.max_by(F.when(is_bad, row), key, limit)
     return F.to_json(kept, JSON_OPTIONS).alias("gathered")
-
-
-def _error(check: Check) -> Column:
-    """The same message as the driver makes of a gathered row: values as JSON shows them."""
-    values = [
-        F.coalesce(
-            F.left(
-                F.get_json_object(F.to_json(F.struct(F.col(quote(name)).alias("v")), JSON_OPTIONS), "$.v"),
-                F.lit(SHOWN_CHARACTERS),
-            ),
-            F.lit("NULL"),
-        )
-        for name in check.columns
-    ]
-    message = F.concat(F.concat_ws(", ", *values), F.lit(f": {describe_rule(check)}"))
-    return F.struct(F.lit(check.name), F.lit(", ".join(check.columns)), message)
