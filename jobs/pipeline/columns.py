@@ -1,8 +1,9 @@
 """Column names as Spark takes them literally, dots, spaces and back quotes included."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
+from pyspark.sql import Column
 from pyspark.sql.types import ArrayType, DataType, MapType, StructType
 
 Instead = Mapping[type[DataType], str]
@@ -11,6 +12,14 @@ Instead = Mapping[type[DataType], str]
 def quote(name: str) -> str:
     """A name in back quotes, for F.col and SQL."""
     return "`" + name.replace("`", "``") + "`"
+
+
+def combine(operator: Callable[[Column, Column], Column], terms: Sequence[Column]) -> Column:
+    """One or more terms joined by `and_` or `or_`, as a balanced tree: Spark walks down hundreds by recursion."""
+    if len(terms) == 1:
+        return terms[0]
+    middle = len(terms) // 2
+    return operator(combine(operator, terms[:middle]), combine(operator, terms[middle:]))
 
 
 def read_ddl(ddl: str) -> StructType:

@@ -111,6 +111,7 @@ TABLE = [
     ("values_to_match_regex_list", {"regex_list": ["^a", "b"], "match_on": "all"}, "STRING", TEXTS,
      lambda v: bool(re.search("^a", v) and re.search("b", v))),
     ("values_to_not_match_regex_list", {"regex_list": ["^a", "[A-Z]"]}, "STRING", TEXTS, lambda v: not re.search("^a|[A-Z]", v)),
+    ("values_to_match_regex_list", {"regex_list": [f"^{n}$" for n in range(500)]}, "STRING", ["0", "499", "500"], lambda v: v != "500"),
     ("values_to_match_strftime_format", {"strftime_format": "%Y-%m-%d"}, "STRING", DATES, parses("%Y-%m-%d")),
     ("values_to_match_strftime_format", {"strftime_format": "%d/%m"}, "STRING", ["29/02", "28/02", "31/04", "1/1"], parses("%d/%m")),
     ("values_to_match_strftime_format", {"strftime_format": "%b %Y, %I:%M:%S.%f %p"}, "STRING",

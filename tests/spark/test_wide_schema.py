@@ -3,6 +3,10 @@
 import json
 
 import pytest
+from pyspark.sql import functions as F
+from pyspark.sql.types import DoubleType, StructField, StructType
+
+from jobs.pipeline.sources.text_values import compile_csv, compile_json
 
 COLUMNS = [(f"c{index}", "DOUBLE" if index % 2 else "TIMESTAMP") for index in range(60)]
 """Types whose values the parser tests."""
@@ -28,3 +32,11 @@ def test_sixty_columns_whose_values_are_tested_pass_the_gate(bench, expect, form
     bench.run()
     assert [row["c59"] for row in bench.target()] == [1.5, 1.5]
     assert sorted(row["_errors"][0]["check"] for row in bench.quarantine()) == ["c59 below zero", "malformed"]
+
+
+@pytest.mark.parametrize("compile_parser", [compile_json, compile_csv])
+def test_spark_analyses_a_thousand_columns_whose_values_are_tested(spark, compile_parser):
+    schema = StructType([StructField(f"c{index}", DoubleType()) for index in range(1_000)])
+    lines = spark.range(0).select(F.lit("").alias("line"))
+    parser = compile_parser(F.struct(F.col("line").alias("raw")).alias("_record"), F.col("line"), schema, {})
+    assert parser(lines).columns == ["_record", "_malformed", *schema.fieldNames()]

@@ -19,9 +19,9 @@ LAYERS = {
     "words": [
         *["errors", "failpoints", "hints", "lifeline", "terminal", "yaml_text", "ddl", "columns", "record", "jvm"],
         *["durations", "path_text", "required_options", "option_values"],
-        *["quality.strftime", "quality.conditions", "sources.ranges", "offsets"],
+        *["quality.strftime", "quality.conditions", "offsets"],
     ],
-    "words made of words": ["cron", "fleet", "storage", "dated_path"],
+    "words made of words": ["cron", "fleet", "storage", "dated_path", "sources.ranges"],
     "what the language's types share": ["strict"],
     "parts of the language": ["source_model", "table_model", "schedule_model"],
     "the language": ["model"],

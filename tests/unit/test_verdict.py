@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.pipeline.model import Check, HaltWhen, OnFailure, Quality, Scope
-from jobs.pipeline.quality.verdict import MALFORMED_CHECK, SHOWN_CHARACTERS, SetApart, Verdict, judge, pick_examples
+from jobs.pipeline.quality.verdict import (
+    MALFORMED_CHECK,
+    SHOWN_CHARACTERS,
+    SetApart,
+    Verdict,
+    describe_rule,
+    judge,
+    pick_examples,
+)
 
 COUNTS = st.integers(0, 1_000)
 
@@ -234,6 +242,13 @@ def test_an_unfit_row_does_not_name_checks_that_it_meets():
 def test_a_message_shows_the_value_unrounded_and_short(value, shown):
     (error,) = unfit_row([(0, True)], a=value)["_errors"]
     assert error["message"] == f"{shown}: expect_column_values_to_not_be_null"
+
+
+def test_a_message_shows_a_long_rule_cut_short():
+    rule = describe_rule(check().model_copy(update={"kwargs": {"value_set": list(range(10_000))}}))
+    assert rule.startswith("expect_column_values_to_not_be_null (value_set=[0, 1, 2, ")
+    assert rule.endswith("…)")
+    assert len(rule) < 250
 
 
 def test_a_value_that_is_missing_is_shown_as_null():

@@ -8,7 +8,6 @@ reaches the question (see `compile_row_check`). Semantics: GX's own Spark metric
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import reduce
 from operator import and_, or_
 from typing import Any
 
@@ -17,7 +16,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 from pyspark.sql.types import StructType
 
-from jobs.pipeline.columns import quote
+from jobs.pipeline.columns import combine, quote
 from jobs.pipeline.model import Check
 from jobs.pipeline.quality.strftime import compile_format
 
@@ -49,16 +48,16 @@ def _considered(check: Check, columns: list[Column]) -> Column:
     terms = [] if check.row_condition is None else [F.coalesce(compile_condition(check.row_condition), F.lit(False))]
     if check.type not in LOOKS_AT_NULL:
         terms.append(_not_ignored(columns, check.kwargs))
-    return reduce(and_, terms, F.lit(True)) if len(terms) != 1 else terms[0]
+    return combine(and_, terms or [F.lit(True)])
 
 
 def _not_ignored(columns: list[Column], kwargs: Kwargs) -> Column:
     """GX ignores NULL in one-column checks; for pairs `ignore_row_if` says which rows."""
     match kwargs.get("ignore_row_if"):
         case None | "either_value_is_missing":
-            return reduce(and_, [value.isNotNull() for value in columns])
+            return combine(and_, [value.isNotNull() for value in columns])
         case "both_values_are_missing":
-            return reduce(or_, [value.isNotNull() for value in columns])
+            return combine(or_, [value.isNotNull() for value in columns])
         case _:
             return F.lit(True)
 
@@ -71,8 +70,8 @@ def compile_condition(condition: str | Kwargs) -> Column:
         case "pass_through":
             return F.expr(condition["pass_through_filter"])
         case "and" | "or":
-            combine = and_ if condition["type"] == "and" else or_
-            return reduce(combine, [compile_condition(part) for part in condition["conditions"]])
+            operator = and_ if condition["type"] == "and" else or_
+            return combine(operator, [compile_condition(part) for part in condition["conditions"]])
         case "nullity":
             value = column(condition["column"]["name"])
             return value.isNull() if condition["is_null"] else value.isNotNull()
@@ -122,7 +121,7 @@ def _between(value: Column, kwargs: Kwargs) -> Column:
     if kwargs["max_value"] is not None:
         high = F.lit(kwargs["max_value"])
         tests.append(value < high if kwargs["strict_max"] else value <= high)
-    return reduce(and_, tests)
+    return combine(and_, tests)
 
 
 def _lengths_between(value: Column, kwargs: Kwargs) -> Column:
@@ -142,12 +141,12 @@ def _not_match_regex(value: Column, kwargs: Kwargs) -> Column:
 
 
 def _match_regex_list(value: Column, kwargs: Kwargs) -> Column:
-    combine = or_ if kwargs["match_on"] == "any" else and_
-    return reduce(combine, [value.rlike(regex) for regex in kwargs["regex_list"]])
+    operator = or_ if kwargs["match_on"] == "any" else and_
+    return combine(operator, [value.rlike(regex) for regex in kwargs["regex_list"]])
 
 
 def _not_match_regex_list(value: Column, kwargs: Kwargs) -> Column:
-    return reduce(and_, [~value.rlike(regex) for regex in kwargs["regex_list"]])
+    return combine(and_, [~value.rlike(regex) for regex in kwargs["regex_list"]])
 
 
 def _match_strftime(value: Column, kwargs: Kwargs) -> Column:
@@ -161,7 +160,7 @@ def _match_strftime(value: Column, kwargs: Kwargs) -> Column:
         year, month, day = (F.try_to_number(F.trim(part), F.lit("9999")) for part in _date_parts(parts))
         first = F.make_date(F.greatest(year.cast("int"), F.lit(1)), month.cast("int"), F.lit(1))
         tests.append(day <= F.dayofmonth(F.last_day(first)))
-    return reduce(and_, tests)
+    return combine(and_, tests)
 
 
 def _date_parts(parts: dict[str, Column]) -> tuple[Column, Column, Column]:

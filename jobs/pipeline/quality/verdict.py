@@ -14,6 +14,8 @@ MALFORMED_CHECK = "malformed"
 SHOWN_CHARACTERS = 100
 EXAMPLES_A_CHECK = 3
 _EXAMPLE_CHARACTERS = 200
+_RULE_CHARACTERS = 200
+"""A set of ten thousand values would stand in the message of each row."""
 
 Row = dict[str, Any]
 
@@ -115,9 +117,10 @@ def holds_for_count(check: Check, rows: int) -> bool:
 
 
 def describe_rule(check: Check) -> str:
-    """The rule behind a value in a message: the expectation and its parameters."""
+    """The rule behind a value in a message: the expectation and its parameters, cut short where they are long."""
     rule = ", ".join(f"{key}={value}" for key, value in check.kwargs.items() if value not in (None, False))
-    return f"{check.type} ({rule})" if rule else check.type
+    shown = rule if len(rule) <= _RULE_CHARACTERS else rule[: _RULE_CHARACTERS - 1] + "…"
+    return f"{check.type} ({shown})" if rule else check.type
 
 
 def pick_examples(verdict: Verdict) -> list[Row]:

@@ -1,7 +1,6 @@
 """Values that Spark's parsers take but change on the way: what they are, as tests over typed columns of any nesting."""
 
 from collections.abc import Callable, Iterator
-from functools import reduce
 from operator import or_
 
 from pyspark.sql import Column
@@ -18,6 +17,8 @@ from pyspark.sql.types import (
     TimestampNTZType,
     TimestampType,
 )
+
+from jobs.pipeline.columns import combine
 
 Test = Callable[[Column], Column]
 """A value -> whether it is so; NULL counts as no."""
@@ -91,7 +92,7 @@ def _any_item(test: Test | None, items: Callable[[Column], Column]) -> Test | No
 def _any_field(type_: StructType, leaf: Callable[[DataType], Test | None]) -> Test | None:
     tests = {field.name: leaf_test(field.dataType, leaf) for field in type_.fields}
     found = {name: test for name, test in tests.items() if test}
-    return (lambda value: reduce(or_, (test(value[name]) for name, test in found.items()))) if found else None
+    return (lambda value: combine(or_, [test(value[name]) for name, test in found.items()])) if found else None
 
 
 def _time(type_: DataType) -> Test | None:

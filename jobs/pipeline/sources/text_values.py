@@ -4,14 +4,13 @@ import re
 import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import reduce
 from operator import and_, or_
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import DataType, DecimalType, StructField, StructType
 
-from jobs.pipeline.columns import column_list, type_text
+from jobs.pipeline.columns import column_list, combine, type_text
 from jobs.pipeline.record import MALFORMED, RECORD
 from jobs.pipeline.sources.ranges import WIDENED, Test, beyond_byte, leaf_test, out_of_range
 
@@ -106,9 +105,10 @@ def compile_csv(record: Column, line: Column, schema: StructType, options: dict[
 
 def first_reason(*reasons: tuple[str, Column]) -> Column:
     """Text of the first condition that holds; NULL if none does."""
-    result = F.lit(None).cast("string")
-    for text, is_so in reversed(reasons):
-        result = F.when(is_so, F.lit(text)).otherwise(result)
+    (first, is_first), *others = reasons
+    result = F.when(is_first, F.lit(first))
+    for text, is_so in others:
+        result = result.when(is_so, F.lit(text))
     return result
 
 
@@ -120,7 +120,7 @@ def text_reason(text: Column) -> Column:
 
 def is_plain_text(text: Column, *suspects: str) -> Column:
     """Whether text is valid UTF-8 and holds none of the suspects; NULL for NULL."""
-    return reduce(and_, (~F.contains(text, F.lit(suspect)) for suspect in suspects), F.is_valid_utf8(text))
+    return combine(and_, [F.is_valid_utf8(text), *(~F.contains(text, F.lit(suspect)) for suspect in suspects)])
 
 
 def _fields(schema: StructType) -> list[Column]:
@@ -153,7 +153,7 @@ class _Misread:
             return text
         may_be = text.rlike("|".join(trigger for trigger, _ in tests))
         is_so = [text.rlike(trigger) & F.coalesce(test(self.as_text()), F.lit(False)) for trigger, test in tests]
-        return F.when(may_be, F.when(~reduce(or_, is_so), text)).otherwise(text)
+        return F.when(may_be, F.when(~combine(or_, is_so), text)).otherwise(text)
 
     def reasons(self, parsed: Column, text: Column) -> list[tuple[str, Column]]:
         """What to say of records of which nothing was parsed."""
