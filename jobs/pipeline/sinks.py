@@ -16,39 +16,47 @@ from jobs.pipeline.storage import list_names, remove
 from jobs.pipeline.table_model import DeltaSink
 
 _STAGED_COMMITS = "_staged_commits"
+_COLUMN_MAPPING = "delta.columnMapping.mode"
+_UNHOLDABLE = frozenset(" ,;{}()\n\t=")
+"""Signs that no column's name may have in a table without column mapping."""
 
 
 def ensure_target(spark: SparkSession, pipeline: Pipeline, schema: StructType) -> None:
     """Create the table if there is none; idempotent. Compares columns, types and layout otherwise.
 
     Raises StateMismatchError if the table's columns are not the pipeline's and `merge_schema` does not bring them
-    together, ConfError for a layout column that the pipeline does not produce.
+    together, ConfError for a layout column that the pipeline does not produce, and for a name that Delta cannot hold.
     """
     sink = pipeline.spec.sink
-    _check_layout(pipeline, schema)
+    _require_none(pipeline, _layout_faults(sink, schema))
     with hold_new_table(sink.path):
         is_new = not DeltaTable.isDeltaTable(spark, sink.path)
         if is_new:
+            _require_none(pipeline, _name_faults(sink, schema))
             _create(spark, sink, schema)
     if not is_new:
         _compare(pipeline, schema, spark.read.format("delta").load(sink.path).schema)
 
 
-def _check_layout(pipeline: Pipeline, schema: StructType) -> None:
-    sink = pipeline.spec.sink
-    problems = [
-        Problem(
-            pipeline.file,
-            1,
-            f"sink.{key}",
-            f"the pipeline produces no column '{name}'; it produces: {', '.join(schema.fieldNames())}",
-        )
-        for key, names in (("partition_by", sink.partition_by), ("cluster_by", sink.cluster_by))
-        for name in names
-        if name not in schema.fieldNames()
-    ]
+def _require_none(pipeline: Pipeline, faults: Iterator[tuple[str, str]]) -> None:
+    problems = [Problem(pipeline.file, 1, key, message) for key, message in faults]
     if problems:
         raise ConfError(problems)
+
+
+def _layout_faults(sink: DeltaSink, schema: StructType) -> Iterator[tuple[str, str]]:
+    for key, names in (("partition_by", sink.partition_by), ("cluster_by", sink.cluster_by)):
+        for name in names:
+            if name not in schema.fieldNames():
+                produced = ", ".join(schema.fieldNames())
+                yield f"sink.{key}", f"the pipeline produces no column '{name}'; it produces: {produced}"
+
+
+def _name_faults(sink: DeltaSink, schema: StructType) -> Iterator[tuple[str, str]]:
+    if sink.table_properties.get(_COLUMN_MAPPING, "none").lower() == "none":
+        for name in filter(_UNHOLDABLE.intersection, schema.fieldNames()):
+            message = f"Delta takes no column '{name}'; rename it in a transform, or set {_COLUMN_MAPPING}: name"
+            yield "sink.table_properties", message
 
 
 def _create(spark: SparkSession, sink: DeltaSink, schema: StructType) -> None:

@@ -317,6 +317,21 @@ def test_target_has_the_declared_schema_and_layout(bench):
     assert schema == "struct<id:int,name:string,at:timestamp>"
 
 
+def test_a_name_that_delta_cannot_hold_is_refused_or_mapped(bench):
+    bench.write("landing/a.json", '{"unit price": 5, "a.b": "x"}\n')
+    bench.define_files("json", ddl="`unit price` INT, `a.b` STRING")
+    with pytest.raises(ConfError, match="Delta takes no column 'unit price'; rename it in a transform, or set delta"):
+        bench.run()
+    sink = f"sink: {{type: delta, path: {bench.folder}/lake/p, table_properties: {{delta.columnMapping.mode: name}}}}"
+    bench.define_files("json", ddl="`unit price` INT, `a.b` STRING", rest=sink)
+    bench.run()
+    bench.define_files("json", ddl="`unit price` INT, `a.b` STRING")
+    bench.write("landing/b.json", '{"unit price": 6, "a.b": "y"}\n')
+    bench.run()
+    rows = bench.spark.read.format("delta").load(f"{bench.folder}/lake/p").collect()
+    assert sorted(map(tuple, rows)) == [(5, "x"), (6, "y")]
+
+
 @pytest.mark.fault("K14")
 def test_creation_that_was_killed_before_its_first_version_is_made_good(bench):
     bench.define_files("csv")
