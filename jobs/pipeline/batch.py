@@ -132,9 +132,7 @@ class SparkBatch:
 
     def stage_target(self) -> Verdict:
         """One job: it writes the good rows, and its scan counts every check and gathers the rows set apart."""
-        stages = self.prepared.stages
-        if self.gathering != USUAL:
-            stages = replace(stages, gate=gather(stages.gate, self.gathering))
+        stages = self._stages()
         frames = build_frames(self._parse(), stages)
         good = passed(frames.annotated, stages.target.names)
         with self._timed("write"):
@@ -145,6 +143,10 @@ class SparkBatch:
         self._settle(verdict)
         self._reconcile("staged for the target", self._staged, verdict.rows_passed)
         return verdict
+
+    def _stages(self) -> Stages:
+        stages = self.prepared.stages
+        return stages if self.gathering == USUAL else replace(stages, gate=gather(stages.gate, self.gathering))
 
     def _parse(self) -> DataFrame:
         if self._parsed is None:
@@ -174,7 +176,7 @@ class SparkBatch:
 
     def adopt_target(self) -> Verdict:
         """One job over the batch, writing nothing; the commit of the earlier attempt is looked up in the log."""
-        stages = self.prepared.stages
+        stages = self._stages()
         with self._timed("inspect"):
             verdict = inspect_frames(build_frames(self._parse(), stages), stages.gate)
         self._settle(verdict)

@@ -16,8 +16,9 @@ def quote(name: str) -> str:
 
 def combine(operator: Callable[[Column, Column], Column], terms: Sequence[Column]) -> Column:
     """One or more terms joined by `and_` or `or_`, as a balanced tree: Spark walks down hundreds by recursion."""
-    if len(terms) == 1:
-        return terms[0]
+    if len(terms) < 2:  # noqa: PLR2004 - nothing to join
+        (only,) = terms
+        return only
     middle = len(terms) // 2
     return operator(combine(operator, terms[:middle]), combine(operator, terms[middle:]))
 

@@ -269,11 +269,11 @@ class _Loader:
     def check_unused(self, pipelines: list[Pipeline]) -> None:
         """Look at the suites and schemas that none of these pipelines has."""
         schemas = {pipeline.spec.source.schema_name for pipeline in pipelines}
-        for path in sorted((self.bundle.conf / "schemas").glob("*.ddl")):
+        for path in sorted((self.bundle.conf / "schemas").glob("[!.]*.ddl")):
             if path.stem not in schemas:
                 self._read_schema(path)
         suites = {check.file for pipeline in pipelines for check in pipeline.checks}
-        for path in sorted((self.bundle.conf / "suites").glob("*.json")):
+        for path in sorted((self.bundle.conf / "suites").glob("[!.]*.json")):
             if str(path) not in suites:
                 self._parse_suite(path, OnFailure.QUARANTINE)
 

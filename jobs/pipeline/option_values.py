@@ -9,6 +9,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 Test = Callable[[str], bool]
 _LAST_PORT = 65535
+_SERVER = re.compile(r"(?:[0-9A-Za-z\-%._]*://)?\[?(?P<host>[0-9A-Za-z\-%._:]*)\]?:(?P<port>.*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +30,16 @@ def value_fault(key: str, value: str) -> str | None:
 
 
 def read_server(server: str) -> tuple[str, int]:
-    """Host and port of `host:port`; ValueError if it has no port that a server can have."""
-    host, _, port = server.rpartition(":")
-    if not re.fullmatch("[0-9]{1,5}", port) or not 0 < int(port) <= _LAST_PORT:
-        raise ValueError(f"'{port}' is no port from 1 to {_LAST_PORT}")
-    return host, int(port)
+    """Host and port of one of Kafka's servers; ValueError if it is none, or has no port that a server can have.
+
+    As Kafka reads them: a protocol before the host, and brackets around it, are passed over.
+    """
+    match = _SERVER.fullmatch(server)
+    if not match:
+        raise ValueError("it is not host:port")
+    if not re.fullmatch("[0-9]{1,5}", match["port"]) or not 0 < int(match["port"]) <= _LAST_PORT:
+        raise ValueError(f"'{match['port']}' is no port from 1 to {_LAST_PORT}")
+    return match["host"] or "localhost", int(match["port"])
 
 
 def _matches(pattern: str) -> Test:
@@ -68,8 +74,8 @@ def _word(*allowed: str) -> _Rule:
 
 
 _Partition = Annotated[str, Field(pattern="^[0-9]+$")]
-_Whole = Annotated[int, Field(strict=True, ge=0)]
-_Offset = Annotated[int, Field(strict=True, ge=-2)]
+_Whole = Annotated[int, Field(strict=True, ge=0, lt=2**63)]
+_Offset = Annotated[int, Field(strict=True, ge=-2, lt=2**63)]
 _is_offsets = _is_json(Annotated[dict[str, dict[_Partition, _Offset]], Field(min_length=1)])
 _is_times = _is_json(Annotated[dict[str, dict[_Partition, _Whole]], Field(min_length=1)])
 _is_partitions = _is_json(Annotated[dict[str, Annotated[list[_Whole], Field(min_length=1)]], Field(min_length=1)])

@@ -16,9 +16,7 @@ from jobs.pipeline.storage import list_names, remove
 from jobs.pipeline.table_model import DeltaSink
 
 _STAGED_COMMITS = "_staged_commits"
-_COLUMN_MAPPING = "delta.columnMapping.mode"
-_UNHOLDABLE = frozenset(" ,;{}()\n\t=")
-"""Signs that no column's name may have in a table without column mapping."""
+_UNHOLDABLE_NAMES = frozenset({"DELTA_INVALID_CHARACTERS_IN_COLUMN_NAME", "DELTA_INVALID_CHARACTERS_IN_COLUMN_NAMES"})
 
 
 def ensure_target(spark: SparkSession, pipeline: Pipeline, schema: StructType) -> None:
@@ -32,8 +30,7 @@ def ensure_target(spark: SparkSession, pipeline: Pipeline, schema: StructType) -
     with hold_new_table(sink.path):
         is_new = not DeltaTable.isDeltaTable(spark, sink.path)
         if is_new:
-            _require_none(pipeline, _name_faults(sink, schema))
-            _create(spark, sink, schema)
+            _create(spark, pipeline, schema)
     if not is_new:
         _compare(pipeline, schema, spark.read.format("delta").load(sink.path).schema)
 
@@ -52,14 +49,8 @@ def _layout_faults(sink: DeltaSink, schema: StructType) -> Iterator[tuple[str, s
                 yield f"sink.{key}", f"the pipeline produces no column '{name}'; it produces: {produced}"
 
 
-def _name_faults(sink: DeltaSink, schema: StructType) -> Iterator[tuple[str, str]]:
-    if sink.table_properties.get(_COLUMN_MAPPING, "none").lower() == "none":
-        for name in filter(_UNHOLDABLE.intersection, schema.fieldNames()):
-            message = f"Delta takes no column '{name}'; rename it in a transform, or set {_COLUMN_MAPPING}: name"
-            yield "sink.table_properties", message
-
-
-def _create(spark: SparkSession, sink: DeltaSink, schema: StructType) -> None:
+def _create(spark: SparkSession, pipeline: Pipeline, schema: StructType) -> None:
+    sink = pipeline.spec.sink
     _clear_unfinished_log(spark, sink.path)
     builder = DeltaTable.createIfNotExists(spark).location(sink.path).addColumns(schema)
     if sink.partition_by:
@@ -71,8 +62,15 @@ def _create(spark: SparkSession, sink: DeltaSink, schema: StructType) -> None:
     try:
         builder.execute()
     except AnalysisException as error:
+        if error.getCondition() in _UNHOLDABLE_NAMES:
+            _require_none(pipeline, iter([("sink", _unholdable(error))]))
         message = f"cannot create the target {sink.path}: {str(error).splitlines()[0]}"
         raise StateMismatchError(message) from error
+
+
+def _unholdable(error: AnalysisException) -> str:
+    said = str(error).splitlines()[0]
+    return f"Delta refuses a column's name: {said} Rename it in a transform, or set delta.columnMapping.mode: name"
 
 
 def _clear_unfinished_log(spark: SparkSession, path: str) -> None:

@@ -206,6 +206,13 @@ def test_records_of_kafka_are_replayed_from_the_quarantine_alone_without_a_broke
     }
 
 
+def test_without_a_suite_malformed_rows_stay_as_they_are(bench):
+    bench.define_files("csv")
+    bench.write("landing/a.csv", "1,a\nx,b\n2,c,d\n")
+    bench.run()
+    assert send(bench, is_dry=True) == send(bench) == {"quarantined": 2}
+
+
 def test_formats_without_a_line_a_record_are_refused(bench):
     bench.define_files("parquet")
     bench.spark.createDataFrame([(1, None)], "id INT, name STRING").write.mode("append").parquet(

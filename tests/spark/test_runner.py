@@ -94,6 +94,31 @@ def test_second_scan_beyond_the_limit_writes_the_same_rows(bench, expect, monkey
     }
 
 
+@pytest.mark.parametrize("row_bytes", [USUAL.row_bytes, 0])
+def test_second_scan_shows_values_as_the_driver_does(bench, expect, monkeypatch, row_bytes):
+    monkeypatch.setattr(gate, "USUAL", replace(USUAL, row_bytes=row_bytes))
+    price, name = "12345678901234567890.123456789012345678", 'a "b" \\ è'
+    bench.suite(
+        expect("column_values_to_be_between", "price", max_value=1, name="price"),
+        expect("column_values_to_be_in_set", "a.b", value_set=["c"], name="a.b"),
+        expect("column_values_to_be_null", "who", name="who"),
+        expect("column_pair_values_a_to_be_greater_than_b", column_A="n", column_B="m", name="pair"),
+    )
+    ddl = "price DECIMAL(38,18), `a.b` STRING, who STRUCT<name: STRING, is: BOOLEAN>, n DOUBLE, m BIGINT"
+    sql = "SELECT price, `a.b`, who.is, n, m, who, _record FROM input"
+    bench.define_files("json", ddl=ddl, rest=f"transforms: [{{sql: '{sql}'}}]")
+    row = {"a.b": name, "who": {"name": "è", "is": True}, "n": 0.5, "m": 2**62}
+    bench.write("landing/a.json", json.dumps(row)[:-1] + f', "price": {price}}}\n')
+    bench.run()
+    [row] = bench.quarantine()
+    assert [error["message"].split(": expect")[0] for error in row["_errors"]] == [
+        price,
+        name,
+        '{"name":"è","is":true}',
+        "0.5, 4611686018427387904",
+    ]
+
+
 def test_batch_that_keeps_its_rows_for_the_second_scan_writes_the_same(bench, expect, monkeypatch):
     """The first batch with too many bad rows parses them again, those behind it keep them, until one has few."""
     kept = []
@@ -320,7 +345,10 @@ def test_target_has_the_declared_schema_and_layout(bench):
 def test_a_name_that_delta_cannot_hold_is_refused_or_mapped(bench):
     bench.write("landing/a.json", '{"unit price": 5, "a.b": "x"}\n')
     bench.define_files("json", ddl="`unit price` INT, `a.b` STRING")
-    with pytest.raises(ConfError, match="Delta takes no column 'unit price'; rename it in a transform, or set delta"):
+    with pytest.raises(
+        ConfError,
+        match="Delta refuses a column's name: .* Rename it in a transform, or set delta.columnMapping.mode: name",
+    ):
         bench.run()
     sink = f"sink: {{type: delta, path: {bench.folder}/lake/p, table_properties: {{delta.columnMapping.mode: name}}}}"
     bench.define_files("json", ddl="`unit price` INT, `a.b` STRING", rest=sink)

@@ -154,6 +154,13 @@ BROKEN_ORDERS = {
         "source.options.sourceArchiveDir",
         ["overlaps sink.path", "folder of their own"],
     ),
+    "archive in the quarantine": (
+        "header: true",
+        "cleanSource: archive\n    sourceArchiveDir: ${lake}/orders_quarantine/read",
+        "sourceArchiveDir:",
+        "source.options.sourceArchiveDir",
+        ["overlaps the quarantine", "folder of their own"],
+    ),
     "no such schema": (
         "schema: orders",
         "schema: order",
@@ -597,7 +604,13 @@ def test_where_a_variable_has_no_value_that_alone_is_reported(bundle):
 
 
 @pytest.mark.parametrize(
-    "options", ["cleanSource: off", "cleanSource: DELETE", "cleanSource: archive\n    sourceArchiveDir: /read"]
+    "options",
+    [
+        "cleanSource: off",
+        "cleanSource: DELETE",
+        "cleanSource: archive\n    sourceArchiveDir: /read",
+        "cleanSource: archive\n    sourceArchiveDir: ${lake}",
+    ],
 )
 def test_files_that_were_read_are_kept_moved_or_removed(bundle, options):
     bundle.edit("conf/pipelines/orders.yml", "header: true", options)
@@ -880,6 +893,12 @@ def test_a_file_that_no_pipeline_uses_is_looked_at_with_all_of_conf(bundle, file
     assert (problem.file, problem.line, problem.path) == (str(bundle.conf / file), at, path)
     assert says in problem.message
     assert load_pipelines(Bundle(bundle.conf))
+
+
+@pytest.mark.parametrize("file", ["suites/.#orders.json", "suites/._orders.json", "schemas/._orders.ddl"])
+def test_what_editors_leave_beside_conf_is_not_conf(bundle, file):
+    bundle.write(f"conf/{file}", "\0")
+    assert load_all(Bundle(bundle.conf))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ import socket
 import pytest
 
 from jobs.pipeline.errors import UnavailableError
+from jobs.pipeline.option_values import read_server
 from jobs.pipeline.source_model import KafkaSource
 from jobs.pipeline.sources.kafka_client import _topics, require_broker
 
@@ -18,9 +19,28 @@ def listening():
         yield "{}:{}".format(*server.getsockname())
 
 
-@pytest.mark.parametrize("first", ["", "127.0.0.1:1, ", "nonsense,"])
+@pytest.mark.parametrize("first", ["", "127.0.0.1:1, ", ", SASL_SSL://127.0.0.1:1,"])
 def test_one_broker_that_answers_is_enough(listening, first):
     require_broker(source(f"{first}{listening}"))
+
+
+@pytest.mark.parametrize("other", ["nonsense", "other:99999"])
+def test_beside_one_that_answers_an_address_that_kafka_cannot_read_is_named(listening, other):
+    with pytest.raises(UnavailableError, match=rf"no Kafka broker answers at {other} \("):
+        require_broker(source(f"{listening},{other}"))
+
+
+@pytest.mark.parametrize(
+    ("server", "address"),
+    [
+        ("broker:9092", ("broker", 9092)),
+        ("[::1]:9092", ("::1", 9092)),
+        ("SASL_SSL://a.b-c_d:65535", ("a.b-c_d", 65535)),
+        (":9092", ("localhost", 9092)),
+    ],
+)
+def test_servers_are_read_as_kafka_reads_them(server, address):
+    assert read_server(server) == address
 
 
 def test_a_broker_whose_address_is_a_secret_is_asked(listening, monkeypatch):

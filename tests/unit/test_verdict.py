@@ -236,7 +236,7 @@ def test_an_unfit_row_does_not_name_checks_that_it_meets():
         (2**63 - 1, "9223372036854775807"),
         (10**37, "1" + "0" * 37),
         ("x" * 1_000, "x" * SHOWN_CHARACTERS),
-        ([1, 2], "[1, 2]"),
+        ([1, {"è": None}], '[1,{"è":null}]'),
     ],
 )
 def test_a_message_shows_the_value_unrounded_and_short(value, shown):

@@ -6,12 +6,12 @@ and compiles it anew for every batch: bad rows are gathered as they are, their m
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql.types import StructField, StructType
+from pyspark.sql.types import DecimalType, StringType, StructField, StructType
 
 from jobs.pipeline.columns import quote
 from jobs.pipeline.model import Check, OnFailure, Quality, Scope
@@ -66,18 +66,18 @@ class Gate:
 
 def compile_gate(checks: tuple[Check, ...], quality: Quality, df: DataFrame) -> Gate:
     """Compile the checks for rows like those of `df` (`_record` plus data columns); starts no Spark job."""
-    record = record_fields(df.schema)
+    record, schema = record_fields(df.schema), df.select(*map(quote, data_columns(df))).schema
     return Gate(
         checks=checks,
         quality=quality,
-        schema=df.select(*map(quote, data_columns(df))).schema,
+        schema=schema,
         record=record,
         flags=tuple(_flags(checks)),
         directions=tuple(_directions(checks, record, USUAL)),
         source_counts=(F.count(F.lit(1)).alias("rows"), F.count(F.col(MALFORMED)).alias("bad")),
         source_gathered=(_gather_malformed(record, USUAL),),
         gate_counts=tuple(_gate_counts(checks)),
-        gate_gathered=tuple(_gather_unfit(checks, record, USUAL)),
+        gate_gathered=tuple(_gather_unfit(checks, schema, record, USUAL)),
     )
 
 
@@ -98,7 +98,7 @@ def gather(gate: Gate, gathering: Gathering) -> Gate:
             gate,
             directions=tuple(_directions(gate.checks, gate.record, gathering)),
             source_gathered=(_gather_malformed(gate.record, gathering),),
-            gate_gathered=tuple(_gather_unfit(gate.checks, gate.record, gathering)),
+            gate_gathered=tuple(_gather_unfit(gate.checks, gate.schema, gate.record, gathering)),
         )
     return gate.others[gathering]
 
@@ -136,6 +136,8 @@ def row_errors(gate: Gate) -> Column:
     place of the check, for an expression of its own for each of many checks takes Spark longer than the rows do.
     """
     checks, columns = dict(_row_checks(gate.checks)), _columns_of(gate.checks)
+    if not checks:
+        return F.array().cast(ERRORS_TYPE)
     told = [
         {
             "check": check.name,
@@ -146,11 +148,11 @@ def row_errors(gate: Gate) -> Column:
         for check in checks.values()
     ]
     texts = F.from_json(F.lit(json.dumps(told)), _TOLD)
-    numbered = StructType([StructField(f"v{place}", gate.schema[name].dataType) for place, name in enumerate(columns)])
-    values = F.to_json(F.struct(*map(quote, columns)).cast(numbered), JSON_OPTIONS)
+    numbered = _values(gate.schema, columns, map(str, range(len(columns))))
+    values = F.from_json(F.to_json(numbered, JSON_OPTIONS), "map<string, string>")
 
     def shown(place: Column) -> Column:
-        value = F.call_function("get_json_object", values, F.concat(F.lit("$.v"), place.cast("string")))
+        value = F.try_element_at(values, place.cast("string"))
         return F.coalesce(F.left(value, F.lit(SHOWN_CHARACTERS)), F.lit("NULL"))
 
     def error(place: Column) -> Column:
@@ -159,7 +161,7 @@ def row_errors(gate: Gate) -> Column:
         return F.struct(text["check"], text["column"], message)
 
     flags = F.array(*map(_broken, checks))
-    broken = F.array_compact(F.transform(flags, F.when))
+    broken = F.array_compact(F.transform(flags, F.when))  # the place of each flag that is TRUE
     return F.transform(broken, error).cast(ERRORS_TYPE)
 
 
@@ -175,6 +177,13 @@ def _row_checks(checks: tuple[Check, ...]) -> Iterator[tuple[int, Check]]:
 def _columns_of(checks: tuple[Check, ...]) -> list[str]:
     """Names of all columns that row checks look at."""
     return sorted({name for _, check in _row_checks(checks) for name in check.columns})
+
+
+def _values(schema: StructType, columns: list[str], names: Iterable[str]) -> Column:
+    """Struct of these columns' values, under these names; a DECIMAL as text, for JSON makes powers of ten of some."""
+    types = [schema[column].dataType for column in columns]
+    shown = [StringType() if isinstance(type_, DecimalType) else type_ for type_ in types]
+    return F.struct(*map(quote, columns)).cast(StructType(list(map(StructField, names, shown))))
 
 
 def _broken(index: int) -> str:
@@ -237,14 +246,16 @@ def _gate_counts(checks: tuple[Check, ...]) -> Iterator[Column]:
             yield F.count(looked_at).alias(f"considered_{index}")
 
 
-def _gather_unfit(checks: tuple[Check, ...], record: set[str], gathering: Gathering) -> Iterator[Column]:
-    broken = [F.col(_broken(index)) for index, _ in _row_checks(checks)]
+def _gather_unfit(
+    checks: tuple[Check, ...], schema: StructType, record: set[str], gathering: Gathering
+) -> Iterator[Column]:
+    broken, columns = [F.col(_broken(index)) for index, _ in _row_checks(checks)], _columns_of(checks)
     if broken:
         row = F.struct(
             raw_bytes(record).alias("raw"),
             coordinates(record).alias("source"),
             F.struct(*broken).alias("failed"),
-            F.struct(*map(quote, _columns_of(checks))).alias("values"),
+            _values(schema, columns, columns).alias("values"),
         )
         yield _gather(row, F.col(GATHER_KEY).isNotNull(), F.col(GATHER_KEY), gathering.rows)
 

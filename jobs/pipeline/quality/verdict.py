@@ -174,7 +174,7 @@ def _error(check: Check, rule: str, values: Row) -> Row:
 def _shown(value: Any) -> str:
     if value is None:
         return "NULL"
-    text = value if isinstance(value, str) else json.dumps(value)
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return text[:SHOWN_CHARACTERS]
 
 

@@ -27,17 +27,26 @@ _BYTES = "org.apache.kafka.common.serialization.ByteArrayDeserializer"
 def require_broker(source: KafkaSource) -> None:
     """Ask before Spark does: its own answer to an absent broker is minutes of retries."""
     written = source.options["kafka.bootstrap.servers"]
-    failures = []
-    for server in map(str.strip, reveal(written).split(",")):
+    servers = [server for server in map(str.strip, reveal(written).split(",")) if server]
+    failures = list(_unreadable(servers))  # Kafka takes none of them then, and shows the one, secret or not
+    for server in [] if failures else servers:
         try:
             socket.create_connection(read_server(server), CONNECT_TIMEOUT_SECONDS).close()
-        except (OSError, ValueError) as error:
+        except OSError as error:
             failures.append(f"{server} ({error})")
         else:
             return
     asked = written if REFERENCE.search(written) else ", ".join(failures)
     message = f"no Kafka broker answers at {asked}; start it, or correct kafka.bootstrap.servers"
     raise UnavailableError(message)
+
+
+def _unreadable(servers: list[str]) -> Iterator[str]:
+    for server in servers:
+        try:
+            read_server(server)
+        except ValueError as error:
+            yield f"{server} ({error})"
 
 
 def revealed(options: dict[str, str]) -> dict[str, str]:
