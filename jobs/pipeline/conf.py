@@ -385,7 +385,7 @@ class _Loader:
             checkpoint=f"{state}/checkpoints/{self.name}",
             ledger_path=f"{state}/ledger/{self.name}",
             lease_path=f"{state}/leases/{self.name}",
-            quarantine_path=spec.sink.quarantine_path or f"{spec.sink.path.rstrip('/')}_quarantine",
+            quarantine_path=spec.sink.quarantine,
             spark=dict(target.spark),
             maintenance=spec.maintenance or target.maintenance,
         )

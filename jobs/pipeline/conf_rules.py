@@ -72,11 +72,10 @@ def archive_faults(spec: PipelineSpec) -> Iterator[Fault]:
         yield key, "missing; cleanSource: archive moves files that are read into this directory"
         return
     moved_to = f"{folder.rstrip('/')}/{'/'.join(folders_of(source.path))}"  # Spark keeps the path of a file below it
-    quarantine = sink.quarantine_path or f"{sink.path.rstrip('/')}_quarantine"
     for where, name, path in (
         (folder, "source.path", source.path),
         (moved_to, "sink.path", sink.path),
-        (moved_to, "the quarantine", quarantine),
+        (moved_to, "the quarantine", sink.quarantine),
     ):
         if _overlap(where, path):
             yield key, f"overlaps {name} ({path}): files that are read need a folder of their own"

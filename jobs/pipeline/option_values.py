@@ -29,6 +29,11 @@ def value_fault(key: str, value: str) -> str | None:
     return None if rule is None or "${" in value or rule.fits(value) else f"'{value}' {rule.says}"
 
 
+def split_servers(text: str) -> list[str]:
+    """The servers of a comma-separated list."""
+    return [server for server in map(str.strip, text.split(",")) if server]
+
+
 def read_server(server: str) -> tuple[str, int]:
     """Host and port of one of Kafka's servers; ValueError if it is none, or has no port that a server can have.
 
@@ -63,7 +68,7 @@ def _is_position(value: str) -> bool:
 
 def _is_servers(value: str) -> bool:
     try:
-        return [read_server(server) for server in map(str.strip, value.split(",")) if server] != []
+        return [read_server(server) for server in split_servers(value)] != []
     except ValueError:
         return False
 

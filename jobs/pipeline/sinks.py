@@ -26,7 +26,7 @@ def ensure_target(spark: SparkSession, pipeline: Pipeline, schema: StructType) -
     together, ConfError for a layout column that the pipeline does not produce, and for a name that Delta cannot hold.
     """
     sink = pipeline.spec.sink
-    _require_none(pipeline, _layout_faults(sink, schema))
+    _check_layout(pipeline, schema)
     with hold_new_table(sink.path):
         is_new = not DeltaTable.isDeltaTable(spark, sink.path)
         if is_new:
@@ -35,18 +35,21 @@ def ensure_target(spark: SparkSession, pipeline: Pipeline, schema: StructType) -
         _compare(pipeline, schema, spark.read.format("delta").load(sink.path).schema)
 
 
-def _require_none(pipeline: Pipeline, faults: Iterator[tuple[str, str]]) -> None:
-    problems = [Problem(pipeline.file, 1, key, message) for key, message in faults]
+def _check_layout(pipeline: Pipeline, schema: StructType) -> None:
+    sink = pipeline.spec.sink
+    problems = [
+        Problem(
+            pipeline.file,
+            1,
+            f"sink.{key}",
+            f"the pipeline produces no column '{name}'; it produces: {', '.join(schema.fieldNames())}",
+        )
+        for key, names in (("partition_by", sink.partition_by), ("cluster_by", sink.cluster_by))
+        for name in names
+        if name not in schema.fieldNames()
+    ]
     if problems:
         raise ConfError(problems)
-
-
-def _layout_faults(sink: DeltaSink, schema: StructType) -> Iterator[tuple[str, str]]:
-    for key, names in (("partition_by", sink.partition_by), ("cluster_by", sink.cluster_by)):
-        for name in names:
-            if name not in schema.fieldNames():
-                produced = ", ".join(schema.fieldNames())
-                yield f"sink.{key}", f"the pipeline produces no column '{name}'; it produces: {produced}"
 
 
 def _create(spark: SparkSession, pipeline: Pipeline, schema: StructType) -> None:
@@ -63,7 +66,7 @@ def _create(spark: SparkSession, pipeline: Pipeline, schema: StructType) -> None
         builder.execute()
     except AnalysisException as error:
         if error.getCondition() in _UNHOLDABLE_NAMES:
-            _require_none(pipeline, iter([("sink", _unholdable(error))]))
+            raise ConfError([Problem(pipeline.file, 1, "sink", _unholdable(error))]) from error
         message = f"cannot create the target {sink.path}: {str(error).splitlines()[0]}"
         raise StateMismatchError(message) from error
 

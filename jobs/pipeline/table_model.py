@@ -24,7 +24,12 @@ class DeltaSink(Strict):
     """Whether columns that the transforms newly give join the table, and those they no longer give become NULL."""
     table_properties: dict[str, Option] = {}
     quarantine_path: Location | None = None
-    """Where rows set apart go; by default the target's path with `_quarantine` behind it."""
+    """Where rows set apart go, if not beside the target."""
+
+    @property
+    def quarantine(self) -> str:
+        """Where rows set apart go: by default the target's path with `_quarantine` behind it."""
+        return self.quarantine_path or f"{self.path.rstrip('/')}_quarantine"
 
     @field_validator("table_properties")
     @classmethod

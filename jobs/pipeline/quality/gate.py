@@ -66,19 +66,19 @@ class Gate:
 
 def compile_gate(checks: tuple[Check, ...], quality: Quality, df: DataFrame) -> Gate:
     """Compile the checks for rows like those of `df` (`_record` plus data columns); starts no Spark job."""
-    record, schema = record_fields(df.schema), df.select(*map(quote, data_columns(df))).schema
-    return Gate(
+    gate = Gate(
         checks=checks,
         quality=quality,
-        schema=schema,
-        record=record,
+        schema=df.select(*map(quote, data_columns(df))).schema,
+        record=record_fields(df.schema),
         flags=tuple(_flags(checks)),
-        directions=tuple(_directions(checks, record, USUAL)),
+        directions=(),
         source_counts=(F.count(F.lit(1)).alias("rows"), F.count(F.col(MALFORMED)).alias("bad")),
-        source_gathered=(_gather_malformed(record, USUAL),),
+        source_gathered=(),
         gate_counts=tuple(_gate_counts(checks)),
-        gate_gathered=tuple(_gather_unfit(checks, schema, record, USUAL)),
+        gate_gathered=(),
     )
+    return _with_gathered(gate, USUAL)
 
 
 def drop_all(gate: Gate) -> Gate:
@@ -94,13 +94,17 @@ def gather(gate: Gate, gathering: Gathering) -> Gate:
     if not gate.source_gathered:
         return gate
     if gathering not in gate.others:
-        gate.others[gathering] = replace(
-            gate,
-            directions=tuple(_directions(gate.checks, gate.record, gathering)),
-            source_gathered=(_gather_malformed(gate.record, gathering),),
-            gate_gathered=tuple(_gather_unfit(gate.checks, gate.schema, gate.record, gathering)),
-        )
+        gate.others[gathering] = _with_gathered(gate, gathering)
     return gate.others[gathering]
+
+
+def _with_gathered(gate: Gate, gathering: Gathering) -> Gate:
+    return replace(
+        gate,
+        directions=tuple(_directions(gate.checks, gate.record, gathering)),
+        source_gathered=(_gather_malformed(gate.record, gathering),),
+        gate_gathered=tuple(_gather_unfit(gate, gathering)),
+    )
 
 
 def annotate(df: DataFrame, gate: Gate) -> DataFrame:
@@ -246,16 +250,14 @@ def _gate_counts(checks: tuple[Check, ...]) -> Iterator[Column]:
             yield F.count(looked_at).alias(f"considered_{index}")
 
 
-def _gather_unfit(
-    checks: tuple[Check, ...], schema: StructType, record: set[str], gathering: Gathering
-) -> Iterator[Column]:
-    broken, columns = [F.col(_broken(index)) for index, _ in _row_checks(checks)], _columns_of(checks)
+def _gather_unfit(gate: Gate, gathering: Gathering) -> Iterator[Column]:
+    broken, columns = [F.col(_broken(index)) for index, _ in _row_checks(gate.checks)], _columns_of(gate.checks)
     if broken:
         row = F.struct(
-            raw_bytes(record).alias("raw"),
-            coordinates(record).alias("source"),
+            raw_bytes(gate.record).alias("raw"),
+            coordinates(gate.record).alias("source"),
             F.struct(*broken).alias("failed"),
-            _values(schema, columns, columns).alias("values"),
+            _values(gate.schema, columns, columns).alias("values"),
         )
         yield _gather(row, F.col(GATHER_KEY).isNotNull(), F.col(GATHER_KEY), gathering.rows)
 

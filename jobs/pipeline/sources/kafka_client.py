@@ -13,7 +13,7 @@ from pyspark.sql import SparkSession
 from jobs.pipeline.errors import UnavailableError, root_cause
 from jobs.pipeline.jvm import jvm_class
 from jobs.pipeline.offsets import OffsetRange, Offsets
-from jobs.pipeline.option_values import read_server
+from jobs.pipeline.option_values import read_server, split_servers
 from jobs.pipeline.secret_text import REFERENCE, reveal
 from jobs.pipeline.source_model import KafkaSource
 
@@ -27,15 +27,11 @@ _BYTES = "org.apache.kafka.common.serialization.ByteArrayDeserializer"
 def require_broker(source: KafkaSource) -> None:
     """Ask before Spark does: its own answer to an absent broker is minutes of retries."""
     written = source.options["kafka.bootstrap.servers"]
-    servers = [server for server in map(str.strip, reveal(written).split(",")) if server]
-    failures = list(_unreadable(servers))  # Kafka takes none of them then, and shows the one, secret or not
-    for server in [] if failures else servers:
-        try:
-            socket.create_connection(read_server(server), CONNECT_TIMEOUT_SECONDS).close()
-        except OSError as error:
-            failures.append(f"{server} ({error})")
-        else:
-            return
+    servers = split_servers(reveal(written))
+    # Kafka takes none of the servers if it cannot read one, and shows that one, secret or not.
+    failures = list(_unreadable(servers)) or _unanswered(servers)
+    if servers and not failures:
+        return
     asked = written if REFERENCE.search(written) else ", ".join(failures)
     message = f"no Kafka broker answers at {asked}; start it, or correct kafka.bootstrap.servers"
     raise UnavailableError(message)
@@ -47,6 +43,19 @@ def _unreadable(servers: list[str]) -> Iterator[str]:
             read_server(server)
         except ValueError as error:
             yield f"{server} ({error})"
+
+
+def _unanswered(servers: list[str]) -> list[str]:
+    """Those that do not answer; none if one does."""
+    failures = []
+    for server in servers:
+        try:
+            socket.create_connection(read_server(server), CONNECT_TIMEOUT_SECONDS).close()
+        except OSError as error:
+            failures.append(f"{server} ({error})")
+        else:
+            return []
+    return failures
 
 
 def revealed(options: dict[str, str]) -> dict[str, str]:
