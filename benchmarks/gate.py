@@ -27,9 +27,10 @@ from jobs.dev import flights
 from jobs.dev.broker import running_broker
 from jobs.dev.produce import create_topic, produce
 from jobs.pipeline.batch import PreparedPipeline, SparkBatch, build_frames, transform_well_formed
+from jobs.pipeline.bundle import Bundle
 from jobs.pipeline.checkpoint import read_query_id, read_source_range
 from jobs.pipeline.commit import commit_batch
-from jobs.pipeline.conf import Bundle, load_pipeline
+from jobs.pipeline.conf import load_pipeline
 from jobs.pipeline.lease import Lease, hold_lease
 from jobs.pipeline.model import Pipeline
 from jobs.pipeline.prepare import open_tables

@@ -4,7 +4,8 @@ import sys
 
 import click
 
-from jobs.pipeline.conf import Bundle, load_all
+from jobs.pipeline.bundle import Bundle
+from jobs.pipeline.conf import load_all
 from jobs.pipeline.entrypoint import bundle_options
 
 

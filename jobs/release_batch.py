@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from jobs.pipeline.conf import Bundle, load_pipelines
+from jobs.pipeline.bundle import Bundle
+from jobs.pipeline.conf import load_pipelines
 from jobs.pipeline.entrypoint import bundle_options
 from jobs.run_pipeline import bundle_spark
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from jobs.pipeline.conf import Bundle, load_fleet, load_pipelines
+from jobs.pipeline.bundle import Bundle
+from jobs.pipeline.conf import load_fleet, load_pipelines
 from jobs.pipeline.dated_path import Interval
 from jobs.pipeline.entrypoint import bundle_options, interval_options, print_error
 from jobs.pipeline.errors import ConfError

@@ -5,7 +5,8 @@ import sys
 
 import click
 
-from jobs.pipeline.conf import Bundle, load_pipelines
+from jobs.pipeline.bundle import Bundle
+from jobs.pipeline.conf import load_pipelines
 from jobs.pipeline.dated_path import Interval
 from jobs.pipeline.entrypoint import bundle_options, interval_options
 

@@ -11,7 +11,8 @@ from jobs.dev import flights
 from jobs.dev.airflow import USER, Airflow, Place, running_airflow
 from jobs.dev.airflow_api import wait_for
 from jobs.dev.processes import interrupted_by_sigterm
-from jobs.pipeline.conf import Bundle, load_pipelines
+from jobs.pipeline.bundle import Bundle
+from jobs.pipeline.conf import load_pipelines
 from jobs.pipeline.errors import UnavailableError
 from jobs.pipeline.terminal import open_console
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from jobs.pipeline.conf import Bundle
+from jobs.pipeline.bundle import Bundle
 from jobs.pipeline.entrypoint import bundle_options, run_guarded
 
 

@@ -9,7 +9,8 @@ from rich.table import Table
 from jobs.dev import flights
 from jobs.dev.broker import start_broker
 from jobs.dev.produce import produce_once
-from jobs.pipeline.conf import Bundle, load_pipelines
+from jobs.pipeline.bundle import Bundle
+from jobs.pipeline.conf import load_pipelines
 from jobs.pipeline.progress import open_summary
 from jobs.pipeline.session import start_session
 from jobs.pipeline.terminal import open_console

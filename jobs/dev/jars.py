@@ -12,7 +12,8 @@ from typing import Any
 
 from pyspark.sql import SparkSession
 
-from jobs.pipeline.conf import Bundle, load_pipeline
+from jobs.pipeline.bundle import Bundle
+from jobs.pipeline.conf import load_pipeline
 from jobs.pipeline.errors import EsclusaError, UnavailableError
 from jobs.pipeline.jvm import jvm_class
 from jobs.pipeline.runner import PipelineRun

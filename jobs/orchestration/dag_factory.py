@@ -12,7 +12,8 @@ from jobs.orchestration.dag_parts import RETRIES, load_sound, new_dag, spark_opt
 from jobs.orchestration.held_batch import AskAgainOperator, DecideOperator, ReleaseOperator
 from jobs.orchestration.operators import PublishOperator, RunPipelineOperator
 from jobs.orchestration.subject import subject_of
-from jobs.pipeline.conf import Bundle, pipeline_names
+from jobs.pipeline.bundle import Bundle
+from jobs.pipeline.conf import pipeline_names
 from jobs.pipeline.durations import as_timedelta
 from jobs.pipeline.model import Pipeline
 

@@ -8,7 +8,8 @@ from typing import Any
 from airflow.sdk import DAG, Asset, CronDataIntervalTimetable
 from airflow.utils.types import DagRunType
 
-from jobs.pipeline.conf import Bundle, load_pipeline
+from jobs.pipeline.bundle import Bundle
+from jobs.pipeline.conf import load_pipeline
 from jobs.pipeline.model import Pipeline, PipelineSpec
 from jobs.pipeline.schedule_model import After
 

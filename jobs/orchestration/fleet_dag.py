@@ -14,7 +14,8 @@ from jobs.orchestration.dag_parts import load_sound, new_dag, spark_options, sta
 from jobs.orchestration.operators import PublishOperator, held_message
 from jobs.orchestration.subject import Subject
 from jobs.orchestration.submission import VAIN, SubmitOperator
-from jobs.pipeline.conf import Bundle, load_target
+from jobs.pipeline.bundle import Bundle
+from jobs.pipeline.conf import load_target
 from jobs.pipeline.errors import AlreadyRunningError, BatchHeldError
 from jobs.pipeline.fleet import find_fleets, find_members
 from jobs.pipeline.model import Pipeline

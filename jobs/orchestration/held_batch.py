@@ -12,7 +12,7 @@ from jobs.orchestration.accounts import held_batch
 from jobs.orchestration.question import DECISIONS, LEAVE_HELD, OPTIONS, ask_about
 from jobs.orchestration.spark_environment import environment_of
 from jobs.orchestration.subject import Subject, interval_of
-from jobs.pipeline.conf import Bundle
+from jobs.pipeline.bundle import Bundle
 from jobs.pipeline.errors import BatchHeldError, StateMismatchError
 
 _BATCH = "batch"

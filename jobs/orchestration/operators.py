@@ -12,7 +12,7 @@ from jobs.orchestration.spark_environment import NEWEST, SparkEnvironmentError, 
 from jobs.orchestration.subject import Subject, interval_of
 from jobs.orchestration.submission import SubmitOperator
 from jobs.orchestration.triggers import WaitTrigger
-from jobs.pipeline.conf import Bundle
+from jobs.pipeline.bundle import Bundle
 from jobs.pipeline.errors import AlreadyRunningError, BatchHeldError
 
 BUSY_WAITS = (timedelta(seconds=30), timedelta(minutes=1), timedelta(minutes=2))

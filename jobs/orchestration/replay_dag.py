@@ -12,7 +12,8 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from jobs.orchestration.dag_parts import new_dag, spark_options
 from jobs.orchestration.submission import SubmitOperator
-from jobs.pipeline.conf import Bundle, load_target, pipeline_names
+from jobs.pipeline.bundle import Bundle
+from jobs.pipeline.conf import load_target, pipeline_names
 from jobs.pipeline.errors import ConfError
 
 REPLAY = "esclusa-replay"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jobs.pipeline.conf import Bundle
+from jobs.pipeline.bundle import Bundle
 
 NEWEST = 1000
 """Rows of the ledger, and events, that are looked at: far more than the batches between two events."""

@@ -13,7 +13,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 import jobs
 from jobs.orchestration.spark_environment import SparkEnvironment, SparkEnvironmentError, environment_of
 from jobs.pipeline import lifeline
-from jobs.pipeline.conf import Bundle
+from jobs.pipeline.bundle import Bundle
 from jobs.pipeline.errors import BatchHeldError, ConfError, StateMismatchError
 
 CONNECTION = "spark_default"

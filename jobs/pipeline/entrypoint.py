@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from jobs.pipeline import lifeline
-from jobs.pipeline.conf import Bundle
+from jobs.pipeline.bundle import Bundle
 from jobs.pipeline.dated_path import Interval
 from jobs.pipeline.errors import ConfError, EsclusaError, Problem
 

@@ -9,7 +9,8 @@ import click
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from jobs.pipeline.conf import Bundle, load_pipelines
+from jobs.pipeline.bundle import Bundle
+from jobs.pipeline.conf import load_pipelines
 from jobs.pipeline.entrypoint import bundle_options
 from jobs.pipeline.failpoints import Point, reach
 from jobs.pipeline.model import Pipeline

@@ -9,7 +9,7 @@ import pytest
 from airflow.sdk import get_parsing_context
 
 from jobs.orchestration.dag_factory import build_dags, bundle_of
-from jobs.pipeline.conf import _Loader
+from jobs.pipeline.conf_loader import ConfLoader
 from jobs.pipeline.cron import PRESETS
 
 ROOT = Path(__file__).parents[2]
@@ -100,14 +100,14 @@ def test_a_pipeline_that_cannot_be_loaded_for_a_reason_nobody_foresaw_takes_no_o
 ):
     tried.pipeline("d", 'fleet: small\nschedule: "@hourly"\nmaintenance: {}\n')
     tried.pipeline("e", 'fleet: small\nschedule: "@hourly"\nmaintenance: {}\n')
-    load = _Loader.load
+    load = ConfLoader.load
 
     def fail(loader):
         if loader.name in {"c", "e"}:
             raise ZeroDivisionError("unforeseen")
         return load(loader)
 
-    monkeypatch.setattr(_Loader, "load", fail)
+    monkeypatch.setattr(ConfLoader, "load", fail)
     bag = tried.load()
     assert pipelines_of(bag) == ["a", "b"]
     assert list(bag.dags["fleet-small"].get_task("run-fleet").downstream_task_ids) == ["d"]

@@ -13,7 +13,8 @@ from pyspark.sql import SparkSession
 
 from jobs.dev.broker import running_broker
 from jobs.dev.produce import create_topic
-from jobs.pipeline.conf import Bundle, load_pipeline
+from jobs.pipeline.bundle import Bundle
+from jobs.pipeline.conf import load_pipeline
 from jobs.pipeline.ledger import BatchRecord, read_ledger
 from jobs.pipeline.model import Pipeline
 from jobs.pipeline.runner import PipelineRun

@@ -7,7 +7,8 @@ import threading
 
 import pytest
 
-from jobs.pipeline.conf import Bundle, load_pipelines
+from jobs.pipeline.bundle import Bundle
+from jobs.pipeline.conf import load_pipelines
 from jobs.pipeline.runner import PipelineRun
 from jobs.pipeline.side_by_side import run_side_by_side, write_result
 

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from jobs.pipeline.conf import Bundle, load_all, load_pipeline, load_pipelines
+from jobs.pipeline.bundle import Bundle
+from jobs.pipeline.conf import load_all, load_pipeline, load_pipelines
 from jobs.pipeline.errors import ConfError, Problem
 from jobs.pipeline.model import Pipeline
 

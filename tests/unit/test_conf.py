@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.pipeline.conf import Bundle, load_all, load_pipelines, pipeline_names
+from jobs.pipeline.bundle import Bundle
+from jobs.pipeline.conf import load_all, load_pipelines, pipeline_names
 from jobs.pipeline.errors import ConfError
 from jobs.pipeline.model import OnFailure
 from jobs.pipeline.option_values import value_fault

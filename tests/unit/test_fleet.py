@@ -3,7 +3,8 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from jobs.pipeline.conf import Bundle, load_fleet
+from jobs.pipeline.bundle import Bundle
+from jobs.pipeline.conf import load_fleet
 from jobs.pipeline.errors import ConfError
 from jobs.pipeline.fleet import find_fleets, find_members
 from jobs.run_pipeline import main

@@ -1,6 +1,7 @@
 import pytest
 
-from jobs.pipeline.conf import Bundle, load_target
+from jobs.pipeline.bundle import Bundle
+from jobs.pipeline.conf import load_target
 from jobs.pipeline.schedule_model import Cron
 from jobs.pipeline.table_model import Maintenance
 
