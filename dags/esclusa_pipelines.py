@@ -1,4 +1,4 @@
-"""Airflow DAGs: one for each available_now pipeline of conf/pipelines/, named like it."""
+"""Airflow DAGs: one, or two, for each pipeline of conf/pipelines/ that is in no fleet, named like it."""
 
 from jobs.orchestration.dag_factory import build_dags, bundle_of
 

@@ -1,4 +1,4 @@
-"""What dies while a driver hangs in the middle of a batch, and what must hold behind it. ESCLUSA_TORTURE=1 takes more."""
+"""What dies while a driver hangs in the middle of a batch, and what must hold after it."""
 
 import contextlib
 import random
