@@ -32,7 +32,9 @@ MAX_FAILING_ROWS = 100
 _ROW_FAULT = re.compile(
     r"PythonException"
     r"|Spark(Arithmetic|NumberFormat|DateTime|ArrayIndexOutOfBounds|NoSuchElement|Runtime|IllegalArgument)Exception: \["
+    r"|^Caused by: java\.(lang\.ArithmeticException|time\.DateTimeException): "  # as functions of time throw them
     r"|^\[(DIVIDE_BY_ZERO|CAST_\w+|NUMERIC_VALUE_OUT_OF_RANGE|ARITHMETIC_OVERFLOW|INVALID_ARRAY_INDEX\w*|USER_RAISED_\w+)",
+    re.MULTILINE,
 )
 _PYTHON_ERROR = re.compile(r"^(\w[\w.]*(?:Error|Exception|Interrupt)\b.*)$", re.MULTILINE)
 _SHOWN_CHARACTERS = 300

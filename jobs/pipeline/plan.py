@@ -6,7 +6,7 @@ from pyspark.sql import SparkSession
 from jobs.pipeline.batch import build_frames, inspect_frames
 from jobs.pipeline.model import Check, Pipeline, Scope, SqlTransform
 from jobs.pipeline.quality.gate import Gate
-from jobs.pipeline.quality.verdict import Verdict
+from jobs.pipeline.quality.verdict import Verdict, shown_parameters
 from jobs.pipeline.sources.source import open_sample, open_stream
 from jobs.pipeline.stages import compile_stages, fingerprint
 from jobs.pipeline.summary import EXAMPLES_SHOWN, shown_raw
@@ -55,7 +55,7 @@ def _checks(gate: Gate) -> list[str]:
 
 
 def _arguments(check: Check) -> str:
-    shown = {key: value for key, value in check.kwargs.items() if value not in (None, False)}
+    shown = shown_parameters(check)
     if check.mostly < 1:
         shown["mostly"] = check.mostly
     if check.row_condition:

@@ -55,7 +55,9 @@ def _check_layout(pipeline: Pipeline, schema: StructType) -> None:
 def _create(spark: SparkSession, pipeline: Pipeline, schema: StructType) -> None:
     sink = pipeline.spec.sink
     _clear_unfinished_log(spark, sink.path)
-    builder = DeltaTable.createIfNotExists(spark).location(sink.path).addColumns(schema)
+    # A column that a literal fills is NOT NULL in the plan, which the next edit of the transforms may end; in arrays
+    # Delta refuses it altogether. What may be missing is for checks to say.
+    builder = DeltaTable.createIfNotExists(spark).location(sink.path).addColumns(schema.toNullable())
     if sink.partition_by:
         builder = builder.partitionedBy(*sink.partition_by)
     if sink.cluster_by:

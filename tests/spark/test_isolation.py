@@ -55,6 +55,17 @@ def test_rows_that_make_a_transform_or_check_fail_are_set_apart_with_the_reason(
         assert found[json.dumps(record)].startswith(reason)
 
 
+@pytest.mark.fault("P18")
+def test_a_row_that_overflows_where_spark_wraps_no_exception_is_set_apart(bench):
+    transform = "transforms:\n  - sql: SELECT *, timestamp_millis(at) AS sent FROM input"
+    bench.define_files("json", ddl="at BIGINT", rest=transform)
+    bench.write("landing/a.json", '{"at": 1764000000000}\n{"at": 1764000000000000000}\n')
+    bench.run()
+    assert [row["at"] for row in bench.target()] == [1764000000000]
+    [row] = bench.quarantine()
+    assert row["_errors"][0]["message"] == "transforms[0] failed: long overflow"
+
+
 def test_more_failing_rows_than_can_be_looked_for_stop_the_run_with_an_example(bench, monkeypatch):
     monkeypatch.setattr(isolation, "MAX_FAILING_ROWS", 2)
     bench.define_files("json", ddl=DDL, rest="transforms:\n  - sql: SELECT *, 100 / id AS share FROM input")

@@ -77,6 +77,16 @@ def test_a_column_that_is_not_given_any_more_is_null_from_then_on(narrow):
     assert rows(narrow) == [{"id": 1, "name": "a"}, {"id": 2, "name": None}]
 
 
+def test_a_column_that_began_as_a_literal_may_be_missing_later(bench):
+    define(bench, NARROW, transform="SELECT *, 1 AS part FROM input")
+    bench.write("landing/a.json", OLD_LINES)
+    bench.run()
+    define(bench, NARROW)
+    bench.write("landing/b.json", '{"id": 2}\n')
+    bench.run()
+    assert [row["part"] for row in rows(bench)] == [1, None]
+
+
 @pytest.mark.parametrize(
     ("transform", "reason"),
     [

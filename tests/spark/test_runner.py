@@ -483,3 +483,35 @@ def test_stop_request_ends_a_continuous_run_after_the_batch_in_flight(bench):
     assert len(bench.batches) == 1
     assert (bench.folder / "state/checkpoints/p/commits/0").exists()
     assert len(bench.target()) == 1
+
+
+def test_a_target_takes_structs_in_arrays_that_are_never_null(bench):
+    bench.define_files(
+        "json",
+        rest="""transforms: [{sql: "SELECT id, array(named_struct('kind', 'name', 'value', name)) AS all FROM input"}]""",
+    )
+    bench.write("landing/a.json", '{"id": 1, "name": "a"}\n')
+    bench.run()
+    assert bench.target() == [{"id": 1, "all": [{"kind": "name", "value": "a"}]}]
+
+
+def test_a_column_that_was_a_literal_may_hold_null_once_the_transform_says_so(bench):
+    bench.define_files("json", rest="transforms: [{sql: \"SELECT id, 'eu' AS region FROM input\"}]")
+    bench.write("landing/a.json", '{"id": 1}\n')
+    bench.run()
+    bench.define_files("json", rest="transforms: [{sql: \"SELECT id, if(id < 2, 'eu', NULL) AS region FROM input\"}]")
+    bench.write("landing/b.json", '{"id": 2}\n')
+    bench.run()
+    assert sorted(row["region"] or "" for row in bench.target()) == ["", "eu"]
+
+
+def test_whole_numbers_beyond_64_bits_are_bounds_like_others(bench, expect):
+    bench.suite(
+        expect("column_values_to_be_between", "n", max_value=10**20, name="low"),
+        expect("column_values_to_not_be_in_set", "n", value_set=[10**19], name="other"),
+    )
+    bench.define_files("json", ddl="n DECIMAL(38, 0)")
+    bench.write("landing/a.json", "".join(f'{{"n": {number}}}\n' for number in (10**20, 10**20 + 1, 10**19)))
+    bench.run()
+    assert [int(row["n"]) for row in bench.target()] == [10**20]
+    assert sorted(row["_errors"][0]["check"] for row in bench.quarantine()) == ["low", "other"]

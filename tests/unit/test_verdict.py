@@ -244,6 +244,12 @@ def test_a_message_shows_the_value_unrounded_and_short(value, shown):
     assert error["message"] == f"{shown}: expect_column_values_to_not_be_null"
 
 
+def test_a_bound_of_nothing_is_a_bound():
+    kwargs = {"min_value": 0, "max_value": None, "strict_min": False}
+    rule = describe_rule(check().model_copy(update={"kwargs": kwargs}))
+    assert rule == "expect_column_values_to_not_be_null (min_value=0)"
+
+
 def test_a_message_shows_a_long_rule_cut_short():
     rule = describe_rule(check().model_copy(update={"kwargs": {"value_set": list(range(10_000))}}))
     assert rule.startswith("expect_column_values_to_not_be_null (value_set=[0, 1, 2, ")

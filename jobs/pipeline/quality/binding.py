@@ -21,6 +21,8 @@ _FAMILIES: tuple[tuple[str, tuple[type, ...]], ...] = (
     ("boolean", (T.BooleanType,)),
     ("time", (T.DateType, T.TimestampType, T.TimestampNTZType)),
 )
+_MOST_DIGITS = 38
+"""Of a DECIMAL."""
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}(?!\d)")
 _NEEDS_TEXT = frozenset(
     {
@@ -105,7 +107,9 @@ def _fits(value: Any, family: str) -> bool:
     match value:
         case bool():
             return family == "boolean"
-        case int() | float():
+        case int():
+            return family == "number" and abs(value) < 10**_MOST_DIGITS
+        case float():
             return family == "number"
         case str() if family == "time":
             return _is_iso(value)

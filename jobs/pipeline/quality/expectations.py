@@ -8,6 +8,7 @@ reaches the question (see `compile_row_check`). Semantics: GX's own Spark metric
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
 from operator import and_, or_
 from typing import Any
 
@@ -84,16 +85,29 @@ def compile_condition(condition: str | Kwargs) -> Column:
 
 def _compare(value: Column, operator: str, parameter: Any) -> Column:
     comparisons: dict[str, Callable[[], Column]] = {
-        "==": lambda: value == F.lit(parameter),
-        "!=": lambda: value != F.lit(parameter),
-        "<": lambda: value < F.lit(parameter),
-        "<=": lambda: value <= F.lit(parameter),
-        ">": lambda: value > F.lit(parameter),
-        ">=": lambda: value >= F.lit(parameter),
-        "IN": lambda: value.isin(parameter),
-        "NOT_IN": lambda: ~value.isin(parameter),
+        "==": lambda: value == _literal(parameter),
+        "!=": lambda: value != _literal(parameter),
+        "<": lambda: value < _literal(parameter),
+        "<=": lambda: value <= _literal(parameter),
+        ">": lambda: value > _literal(parameter),
+        ">=": lambda: value >= _literal(parameter),
+        "IN": lambda: value.isin(_literals(parameter)),
+        "NOT_IN": lambda: ~value.isin(_literals(parameter)),
     }
     return comparisons[operator]()
+
+
+def _literal(value: Any) -> Column:
+    return F.lit(_beyond_long(value))
+
+
+def _literals(values: list[Any]) -> list[Any]:
+    return list(map(_beyond_long, values))
+
+
+def _beyond_long(value: Any) -> Any:
+    """A whole number of more than 64 bits as a decimal: as a number it does not reach the JVM."""
+    return Decimal(value) if isinstance(value, int) and not -(2**63) <= value < 2**63 else value
 
 
 def _not_null(value: Column, _: Kwargs) -> Column:
@@ -106,7 +120,7 @@ def _null(value: Column, _: Kwargs) -> Column:
 
 def _in_set(value: Column, kwargs: Kwargs) -> Column:
     # A NULL in the set would make every other value's answer NULL; NULL values are ignored anyway.
-    return value.isin([item for item in kwargs["value_set"] if item is not None])
+    return value.isin(_literals([item for item in kwargs["value_set"] if item is not None]))
 
 
 def _not_in_set(value: Column, kwargs: Kwargs) -> Column:
@@ -116,10 +130,10 @@ def _not_in_set(value: Column, kwargs: Kwargs) -> Column:
 def _between(value: Column, kwargs: Kwargs) -> Column:
     tests = []
     if kwargs["min_value"] is not None:
-        low = F.lit(kwargs["min_value"])
+        low = _literal(kwargs["min_value"])
         tests.append(value > low if kwargs["strict_min"] else value >= low)
     if kwargs["max_value"] is not None:
-        high = F.lit(kwargs["max_value"])
+        high = _literal(kwargs["max_value"])
         tests.append(value < high if kwargs["strict_max"] else value <= high)
     return combine(and_, tests)
 

@@ -116,9 +116,14 @@ def holds_for_count(check: Check, rows: int) -> bool:
     return above and below
 
 
+def shown_parameters(check: Check) -> dict[str, Any]:
+    """The parameters that say something: neither left out nor switched off. A bound of 0, which is no False, does."""
+    return {key: value for key, value in check.kwargs.items() if value is not None and value is not False}
+
+
 def describe_rule(check: Check) -> str:
     """The rule behind a value in a message: the expectation and its parameters, cut short where they are long."""
-    rule = ", ".join(f"{key}={value}" for key, value in check.kwargs.items() if value not in (None, False))
+    rule = ", ".join(f"{key}={value}" for key, value in shown_parameters(check).items())
     shown = rule if len(rule) <= _RULE_CHARACTERS else rule[: _RULE_CHARACTERS - 1] + "…"
     return f"{check.type} ({shown})" if rule else check.type
 
