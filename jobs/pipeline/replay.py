@@ -10,13 +10,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from delta.tables import DeltaTable
 from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.pipeline import ledger, quarantine, replay_marks
 from jobs.pipeline.batch import PreparedPipeline, SparkBatch, annotate_well_formed
+from jobs.pipeline.delta import read_table
 from jobs.pipeline.errors import ConfError, LeaseLostError, Problem, ReconciliationError
 from jobs.pipeline.failpoints import Point, reach
 from jobs.pipeline.failures import classify
@@ -97,11 +97,13 @@ def replay(spark: SparkSession, pipeline: Pipeline, selection: Selection, *, is_
 def _replay(
     spark: SparkSession, pipeline: Pipeline, selection: Selection, lease: Lease, *, is_dry: bool
 ) -> ReplayReport:
-    if not DeltaTable.isDeltaTable(spark, pipeline.quarantine_path):
+    quarantined = read_table(spark, pipeline.quarantine_path, "")
+    if quarantined is None:
         return ReplayReport({}, {}, 0)
     newest = last_replay(spark, pipeline, ReplayStep.TARGET)
     ledger_rows = read_ledger_anywhere(spark, pipeline.ledger_path)
-    rows = _select(open_rows(spark, pipeline, finished_replays(ledger_rows, newest)), selection)
+    rows = open_rows(spark, pipeline, quarantined.version, finished_replays(ledger_rows, newest))
+    rows = _select(rows, selection)
     unparsed = rebuild_unparsed(rows, pipeline)
     stages = replace(compile_stages(spark, unparsed, without_holds(pipeline)), batch_time=datetime.now(UTC))
     with _judge(rows, unparsed, stages, lease) as judged:
@@ -236,7 +238,8 @@ def _report(marks: DataFrame) -> ReplayReport:
 def _commit(stages: Stages, judged: _Judged, lease: Lease, newest: int, rows_written: int) -> None:
     """Marks, then target. `newest` is the replay in the target that the judged rows are known to be open after."""
     pipeline, spark = stages.pipeline, judged.marks.sparkSession
-    replay_id = max(newest, last_replay(spark, pipeline, ReplayStep.MARKS)) + 1
+    known = (last_replay(spark, pipeline, step) for step in (ReplayStep.MARKS, ReplayStep.LEDGER))
+    replay_id = max(newest, *known) + 1
     of_target = replay_transaction(pipeline, ReplayStep.TARGET, replay_id)
     staged = stage_rows(_rows_written(stages, judged), pipeline.spec.sink, of_target)
     if staged.rows not in {None, rows_written}:

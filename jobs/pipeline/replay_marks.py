@@ -82,9 +82,10 @@ def finished_replays(ledger_rows: list[dict[str, Any]], newest_in_target: int) -
     return sorted(recorded | ({newest_in_target} - {0}))
 
 
-def open_rows(spark: SparkSession, pipeline: Pipeline, finished: list[int]) -> DataFrame:
-    """Rows of the quarantine that no finished replay has resolved, plus ROW_ID and NEVER_SHAPED; lazy.
+def open_rows(spark: SparkSession, pipeline: Pipeline, version: int, finished: list[int]) -> DataFrame:
+    """Rows of a version of the quarantine that no finished replay has resolved, plus ROW_ID and NEVER_SHAPED; lazy.
 
+    The version is fixed: a replay scans the quarantine more than once, and runs over an archive add to it meanwhile.
     `_errors` are the newest reasons. NEVER_SHAPED says that no row made of this record can be in the target.
     Files that could not be read have no record, and are left out.
     """
@@ -92,16 +93,22 @@ def open_rows(spark: SparkSession, pipeline: Pipeline, finished: list[int]) -> D
     has_record = F.col("raw").isNotNull() | F.col("source")["topic"].isNotNull()
     rows = (
         spark.read.format("delta")
+        .option("versionAsOf", version)
         .load(pipeline.quarantine_path)
         .where((F.col("pipeline") == pipeline.name) & has_record)
         .select("*", F.col("row_id").alias(ROW_ID), was_malformed.alias(NEVER_SHAPED))
     )
-    if not finished:
+    if not finished or not has_marks(spark, pipeline):
         return rows
     newest = _newest_marks(spark, pipeline, finished)
     is_open = F.coalesce(F.col("newest.outcome"), F.lit(Outcome.QUARANTINED.value)) == Outcome.QUARANTINED.value
     errors = F.coalesce(F.col("newest._errors"), F.col("_errors"))
     return rows.join(newest, "row_id", "left").where(is_open).withColumn("_errors", errors).drop("newest")
+
+
+def has_marks(spark: SparkSession, pipeline: Pipeline) -> bool:
+    """Whether there is a table of replays; it may be gone where tables were deleted to start anew."""
+    return DeltaTable.isDeltaTable(spark, marks_path(pipeline))
 
 
 def resolved_rows(spark: SparkSession, pipeline: Pipeline, finished: list[int]) -> DataFrame:

@@ -1,3 +1,4 @@
+import shutil
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -9,6 +10,7 @@ from jobs.pipeline.delta import TransactionId
 from jobs.pipeline.errors import AlreadyRunningError, ConfError, EsclusaError
 from jobs.pipeline.lease import hold_lease
 from jobs.pipeline.replay import Selection, replay
+from jobs.pipeline.reset import reset_checkpoint
 from jobs.pipeline.small_table import SmallTable
 from jobs.replay_quarantine import describe
 
@@ -150,6 +152,25 @@ def test_a_replay_that_another_one_overtook_commits_nothing(filled, expect, monk
     assert send(filled) == {"quarantined": 2}
 
 
+def test_a_row_that_is_set_apart_while_others_are_replayed_waits_for_the_next_replay(filled, expect, monkeypatch):
+    """As by a run over an archive, which has a lease of its own."""
+    filled.suite(small(expect, 100))
+    errors_of_rows, pipeline = replay_module.row_errors, filled.load()
+
+    def add_row(gate):
+        [row, *_] = [row for row in filled.quarantine() if row["raw"] == b"9,b"]
+        late = row | {"raw": b"50,late", "row_id": "late"}
+        SmallTable(filled.spark, pipeline.quarantine_path, quarantine.SCHEMA).append([late], TransactionId("late", 0))
+        return errors_of_rows(gate)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(replay_module, "row_errors", add_row)
+        assert send(filled, check="small") == {"written": 3}
+    assert "late" not in {mark["row_id"] for mark in marks(filled)}
+    assert send(filled, check="small") == {"written": 1}
+    assert ids(filled) == [1, 9, 10, 50, 99]
+
+
 def test_a_record_of_which_transforms_make_several_rows_goes_whole_or_not_at_all(bench, expect):
     sql = "SELECT id, part FROM input LATERAL VIEW explode(split(name, '-')) AS part"
     bench.suite(expect("column_values_to_not_be_in_set", "part", value_set=["x"], name="no_x"))
@@ -221,3 +242,18 @@ def test_formats_without_a_line_a_record_are_refused(bench):
     bench.run()
     with pytest.raises(ConfError, match="parquet files cannot be replayed"):
         send(bench)
+
+
+def test_replays_go_on_though_their_marks_are_gone_as_when_tables_are_deleted_to_start_anew(filled, expect):
+    filled.suite(small(expect, 10))
+    send(filled)
+    for name in ("p", "p_quarantine", "p_quarantine_replays"):
+        shutil.rmtree(filled.folder / "lake" / name)
+    reset_checkpoint(filled.spark, filled.load())
+    filled.suite(small(expect, 8))
+    filled.run()
+    filled.suite(small(expect, 10))
+    assert send(filled) == {"written": 2, "quarantined": 2}
+    assert ids(filled) == [1, 9, 10]
+    assert [row["batch_id"] for row in filled.ledger() if row["status"] == "replayed"] == [1, 2]
+    assert send(filled) == {"quarantined": 2}
