@@ -6,16 +6,16 @@ from datetime import UTC, datetime
 from pyspark.sql import DataFrame, SparkSession
 
 from jobs.pipeline.batch import PreparedPipeline
-from jobs.pipeline.commit import Step, transaction
-from jobs.pipeline.delta import last_transaction
+from jobs.pipeline.commit import Step
 from jobs.pipeline.errors import TransformChangedError
-from jobs.pipeline.ledger import read_ledger_anywhere
+from jobs.pipeline.ledger import read_ledger_anywhere, rewind_app_id
 from jobs.pipeline.manifest import Manifest, read_manifest, write_manifest
 from jobs.pipeline.model import Pipeline
 from jobs.pipeline.prepare import prepare
 from jobs.pipeline.quality.gate import drop_all
 from jobs.pipeline.release import Decision, apply_release, find_release, release_transaction
 from jobs.pipeline.stages import compile_stages
+from jobs.pipeline.tables import newest_batches
 
 
 def pin_or_resume(
@@ -23,49 +23,62 @@ def pin_or_resume(
 ) -> tuple[PreparedPipeline, frozenset[Step]]:
     """What the batch is judged and written by, and which of its commits are there.
 
-    A batch may be a replay after a crash, of one batch, or of several where an older checkpoint was restored.
+    A batch may be a replay after a crash, of one batch, or of several where an older checkpoint was restored. Attempts
+    that committed nothing bind nobody: conf may have been mended since, and what it named may be gone.
     """
+    spark, pipeline = unparsed.sparkSession, prepared.stages.pipeline
     if not may_be_replay:
-        return _pin(prepared, unparsed.sparkSession, batch_id), frozenset()
-    replayed, done = _resume(prepared, unparsed, batch_id)
+        return _at(prepared, _pin(prepared, spark, batch_id, is_released=False)), frozenset()
+    manifest = read_manifest(spark, pipeline.checkpoint, batch_id)
+    done = steps_done(spark, manifest.pipeline if manifest else pipeline, prepared.query_id, batch_id)
+    if manifest and done:
+        resumed = _resume(prepared, unparsed, manifest, done)
+        return (_with_release(resumed, unparsed, batch_id) if manifest.is_released else resumed), done
+    released = _with_release(prepared, unparsed, batch_id)
     if done:
-        return _with_release(replayed, unparsed, batch_id), done
-    return _with_release(_pin(prepared, unparsed.sparkSession, batch_id), unparsed, batch_id), frozenset()
+        return released, done
+    began = _pin(prepared, spark, batch_id, is_released=released.release is not None)
+    return _at(released, began), frozenset()
 
 
-def _pin(prepared: PreparedPipeline, spark: SparkSession, batch_id: int) -> PreparedPipeline:
-    """Write the manifest of a batch of which nothing is committed, by today's conf and today's clock."""
-    pipeline = prepared.stages.pipeline
+def _pin(prepared: PreparedPipeline, spark: SparkSession, batch_id: int, *, is_released: bool) -> datetime:
+    """Write the manifest of a batch of which nothing is committed, by today's conf and today's clock; the clock."""
     manifest = Manifest(
-        batch_id=batch_id, batch_time=datetime.now(UTC), fingerprint=prepared.fingerprint, pipeline=pipeline
+        batch_id=batch_id,
+        batch_time=datetime.now(UTC),
+        fingerprint=prepared.fingerprint,
+        pipeline=prepared.stages.pipeline,
+        is_released=is_released,
     )
-    write_manifest(spark, pipeline.checkpoint, manifest)
-    return _at(prepared, manifest.batch_time)
+    prepared.lease.check()
+    write_manifest(spark, manifest.pipeline.checkpoint, manifest)
+    return manifest.batch_time
 
 
-def _resume(prepared: PreparedPipeline, unparsed: DataFrame, batch_id: int) -> tuple[PreparedPipeline, frozenset[Step]]:
-    """Stages and tables by which an earlier attempt at this batch committed something, and what it committed.
+def _resume(
+    prepared: PreparedPipeline, unparsed: DataFrame, manifest: Manifest, done: frozenset[Step]
+) -> PreparedPipeline:
+    """Stages and tables by which an earlier attempt at this batch committed something.
 
-    An attempt that committed nothing binds nobody: conf may have been mended since. Raises StateMismatchError if the
-    code of a transform that decided about committed rows is not there any more.
+    Raises TransformChangedError if the code of a transform that decided about committed rows is not there any more.
     """
-    spark = unparsed.sparkSession
-    manifest = read_manifest(spark, prepared.stages.pipeline.checkpoint, batch_id)
-    if manifest is None:
-        return prepared, steps_done(spark, prepared, batch_id)
-    pinned = prepared
+    pinned, why = prepared, None
     if manifest.pipeline != prepared.stages.pipeline:
         pipeline = _over_todays_table(manifest.pipeline, prepared.stages.pipeline)
-        own = prepare(spark, unparsed, pipeline, prepared.lease)
-        pinned = replace(own, query_id=prepared.query_id)
-    done = steps_done(spark, pinned, batch_id)
-    if done and pinned.fingerprint != manifest.fingerprint:
+        try:
+            own = prepare(unparsed.sparkSession, unparsed, pipeline, prepared.lease)
+        except (ImportError, AttributeError) as error:
+            why = str(error)
+        else:
+            pinned = replace(own, query_id=prepared.query_id)
+    if why or pinned.fingerprint != manifest.fingerprint:
         message = (
-            f"batch {batch_id} is committed in part ({', '.join(sorted(done))}), and the code of its Python transforms "
-            "has changed since. Put the earlier code back for one run; the change then starts with the next batch"
+            f"batch {manifest.batch_id} is committed in part ({', '.join(sorted(done))}), and the code of its Python "
+            f"transforms has changed since{f' ({why})' if why else ''}. Put the earlier code back for one run; the "
+            "change then starts with the next batch"
         )
         raise TransformChangedError(message)
-    return _at(pinned, manifest.batch_time), done
+    return _at(pinned, manifest.batch_time)
 
 
 def _over_todays_table(pinned: Pipeline, today: Pipeline) -> Pipeline:
@@ -82,7 +95,8 @@ def _at(prepared: PreparedPipeline, batch_time: datetime) -> PreparedPipeline:
 
 def _with_release(prepared: PreparedPipeline, unparsed: DataFrame, batch_id: int) -> PreparedPipeline:
     """For a batch that was held, with stages as a person decided; a run's first batch is the only one that can be."""
-    wanted = release_transaction(prepared.query_id, batch_id)
+    plan = prepared.ledger.last_version_of(rewind_app_id(prepared.query_id)) or 0
+    wanted = release_transaction(prepared.query_id, plan, batch_id)
     if prepared.ledger.last_version_of(wanted.app_id) != batch_id:
         return prepared
     spark, pipeline = unparsed.sparkSession, prepared.stages.pipeline
@@ -94,15 +108,7 @@ def _with_release(prepared: PreparedPipeline, unparsed: DataFrame, batch_id: int
     return replace(prepared, stages=stages, release=release)
 
 
-def steps_done(spark: SparkSession, prepared: PreparedPipeline, batch_id: int) -> frozenset[Step]:
+def steps_done(spark: SparkSession, pipeline: Pipeline, query_id: str, batch_id: int) -> frozenset[Step]:
     """Which writes of this batch an earlier attempt made; asked for batches that can be replays only."""
-    versions = {
-        Step.TARGET: last_transaction(spark, prepared.stages.pipeline.spec.sink.path, _app_id(prepared, Step.TARGET)),
-        Step.QUARANTINE: prepared.quarantine.last_version_of(_app_id(prepared, Step.QUARANTINE)),
-        Step.LEDGER: prepared.ledger.last_version_of(_app_id(prepared, Step.LEDGER)),
-    }
-    return frozenset(step for step, version in versions.items() if version is not None and version >= batch_id)
-
-
-def _app_id(prepared: PreparedPipeline, step: Step) -> str:
-    return transaction(prepared.query_id, step, 0).app_id
+    newest = newest_batches(spark, pipeline, query_id)
+    return frozenset(step for step in Step if newest[step] >= batch_id)

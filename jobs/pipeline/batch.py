@@ -17,7 +17,7 @@ from jobs.pipeline.delta import Commit, TransactionId, find_commit, last_transac
 from jobs.pipeline.errors import AlreadyRunningError, ReconciliationError
 from jobs.pipeline.jvm import observed
 from jobs.pipeline.lease import Lease
-from jobs.pipeline.ledger import BatchRecord, Status, rewind_app_id
+from jobs.pipeline.ledger import BatchRecord, Status, begun_transaction, operator_row, rewind_app_id
 from jobs.pipeline.quality.gate import (
     Gate,
     annotate,
@@ -183,6 +183,16 @@ class SparkBatch:
         self._target = self._find(stages.pipeline.spec.sink.path, Step.TARGET)
         self._reconcile("in the target", self._target, verdict.rows_passed)
         return verdict
+
+    def announce(self) -> None:
+        """A ledger row before a query's first commit; without it a checkpoint lost behind that would not be missed."""
+        begun = begun_transaction(self.prepared.query_id)
+        known = (begun, self._transaction(Step.LEDGER)) if self.is_first else ()
+        if known and all(self.prepared.ledger.last_version_of(one.app_id) is None for one in known):
+            pipeline, now = self.prepared.stages.pipeline, datetime.now(UTC)
+            row = operator_row(pipeline.name, Status.BEGUN, "its first commit follows", now)
+            self.prepared.lease.check()
+            self.prepared.ledger.append([row | {"query_id": self.prepared.query_id}], begun)
 
     def commit_quarantine(self, verdict: Verdict) -> None:
         """A commit without a Spark job; one more scan where the gate could not gather every row."""

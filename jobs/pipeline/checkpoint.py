@@ -11,12 +11,11 @@ from urllib.parse import unquote
 
 from pyspark.sql import SparkSession
 
+from jobs.pipeline.errors import CheckpointGoneError
 from jobs.pipeline.offsets import Offsets
 from jobs.pipeline.storage import exists, list_names, read_text
 
 _COMPACTED = ".compact"
-_COMPACT_EVERY = 10
-"""Spark's default of spark.sql.streaming.fileSource.log.compactInterval."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +106,6 @@ def read_batch_files(spark: SparkSession | None, checkpoint: str, batch_id: int)
     return [file for offset in range(first, last + 1) for file in _files(spark, checkpoint, offset)]
 
 
-def find_unfinished_batch(spark: SparkSession | None, checkpoint: str) -> int | None:
-    """The batch that is planned and not marked as done, which the next start replays; None if there is none."""
-    planned, done = _newest_batches(spark, checkpoint)
-    return planned if planned > done else None
-
-
 def find_logs_beyond(spark: SparkSession | None, checkpoint: str, batch_id: int) -> list[str]:
     """Names in the log of a file source of all entries behind those of a batch, or all for -1; newest first."""
     end = _offsets(spark, checkpoint, batch_id)["logOffset"] if batch_id >= 0 else -1
@@ -127,10 +120,13 @@ def find_logs_beyond(spark: SparkSession | None, checkpoint: str, batch_id: int)
 def read_seen_files(spark: SparkSession | None, checkpoint: str) -> list[SeenFile]:
     """Files that a file source has taken so far, batch in flight included; empty before the first start."""
     names = list_names(spark, f"{checkpoint}/sources/0")
-    compacted = [int(name.removesuffix(_COMPACTED)) for name in names if name.endswith(_COMPACTED)]
-    newest = max(compacted, default=-1)
+    newest = max(_compacted(names), default=-1)
     logs = [name for name in names if name == f"{newest}.compact" or (name.isdigit() and int(name) > newest)]
     return [file for name in logs for file, _ in _entries(spark, f"{checkpoint}/sources/0/{name}")]
+
+
+def _compacted(names: list[str]) -> list[int]:
+    return [int(name.removesuffix(_COMPACTED)) for name in names if name.endswith(_COMPACTED) and name[0] != "."]
 
 
 def _hash(files: list[SeenFile]) -> str:
@@ -157,12 +153,22 @@ def _initial_offsets(spark: SparkSession | None, checkpoint: str) -> Offsets:
 
 
 def _files(spark: SparkSession | None, checkpoint: str, log_offset: int) -> list[SeenFile]:
-    path = f"{checkpoint}/sources/0/{log_offset}"
-    if (log_offset + 1) % _COMPACT_EVERY == 0:
-        path += ".compact"
-    if not exists(spark, path):
-        return []
+    path = _find_log(spark, f"{checkpoint}/sources/0", log_offset)
     return [file for file, offset in _entries(spark, path) if offset == log_offset]
+
+
+def _find_log(spark: SparkSession | None, folder: str, log_offset: int) -> str:
+    """The file that has the entries of an offset: its own, or one that sums up what was before. Spark says how often
+    (`spark.sql.streaming.fileSource.log.compactInterval`), and removes what is summed up.
+    """
+    for own in (f"{folder}/{log_offset}", f"{folder}/{log_offset}{_COMPACTED}"):
+        if exists(spark, own):
+            return own
+    later = [number for number in _compacted(list_names(spark, folder)) if number > log_offset]
+    if not later:
+        message = f"{folder} lacks entry {log_offset}, which says what files a batch has; restore the checkpoint"
+        raise CheckpointGoneError(message)
+    return f"{folder}/{min(later)}{_COMPACTED}"
 
 
 def _entries(spark: SparkSession | None, path: str) -> list[tuple[SeenFile, int]]:

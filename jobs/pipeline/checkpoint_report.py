@@ -7,8 +7,9 @@ from jobs.pipeline.commit import Step
 from jobs.pipeline.errors import CheckpointDamagedError, StateMismatchError, TableBehindError, UnavailableError
 from jobs.pipeline.ledger import find_last_quarantine
 from jobs.pipeline.model import Pipeline
-from jobs.pipeline.preflight import check_state, read_tables
+from jobs.pipeline.preflight import check_state
 from jobs.pipeline.storage import local_path
+from jobs.pipeline.tables import read_tables
 
 _UNREADABLE = (ValueError, LookupError, OSError)
 

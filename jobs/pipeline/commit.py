@@ -35,6 +35,9 @@ class Batch(Protocol):
     def stage_target(self) -> Verdict:
         """Write the good rows where no reader sees them, and judge the batch in the same scan."""
 
+    def announce(self) -> None:
+        """Say in the ledger that the query begins to write, unless that is known; it comes before its first commit."""
+
     def discard_target(self) -> None:
         """Remove what was staged."""
 
@@ -66,6 +69,8 @@ def commit_batch(batch: Batch, done: frozenset[Step]) -> Verdict | None:
         return None
     verdict = batch.adopt_target() if Step.TARGET in done else _stage(batch)
     reach(Point.TARGET_STAGED)
+    if not done:
+        batch.announce()
     if Step.QUARANTINE in done:
         batch.adopt_quarantine(verdict)
     else:

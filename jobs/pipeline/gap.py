@@ -11,7 +11,7 @@ from pyspark.sql import SparkSession
 
 from jobs.pipeline import ledger
 from jobs.pipeline.checkpoint import read_position, read_query_id, read_state
-from jobs.pipeline.commit import Step, transaction
+from jobs.pipeline.commit import Step
 from jobs.pipeline.delta import TransactionId, last_transaction, read_table
 from jobs.pipeline.errors import OffsetsLostError, OffsetsWentBackError, StateMismatchError
 from jobs.pipeline.lease import hold_lease
@@ -21,6 +21,7 @@ from jobs.pipeline.offsets import OffsetRange, Offsets, find_lost, from_rows, ra
 from jobs.pipeline.small_table import SmallTable
 from jobs.pipeline.source_model import KafkaSource
 from jobs.pipeline.sources.source import read_bounds
+from jobs.pipeline.tables import newest_attempted
 
 
 def read_accepted(spark: SparkSession, pipeline: Pipeline) -> tuple[OffsetRange, ...]:
@@ -94,25 +95,14 @@ def _read_position(spark: SparkSession, pipeline: Pipeline) -> Offsets:
     if not isinstance(pipeline.spec.source, KafkaSource):
         return {}
     state = read_state(spark, pipeline.checkpoint)
-    is_written = state.planned > state.done and _transaction(spark, pipeline, Step.LEDGER) >= state.planned
+    is_written = state.planned > state.done and newest_attempted(spark, pipeline, state)[Step.LEDGER] >= state.planned
     return read_position(spark, pipeline.checkpoint, state.planned if is_written else state.done)
-
-
-def _transaction(spark: SparkSession, pipeline: Pipeline, step: Step) -> int:
-    paths = {
-        Step.TARGET: pipeline.spec.sink.path,
-        Step.QUARANTINE: pipeline.quarantine_path,
-        Step.LEDGER: pipeline.ledger_path,
-    }
-    query_id = read_query_id(spark, pipeline.checkpoint) or ""
-    table = read_table(spark, paths[step], transaction(query_id, step, 0).app_id)
-    return table.transaction if table and table.transaction is not None else -1
 
 
 def _refuse_half_written(spark: SparkSession, pipeline: Pipeline, query_id: str) -> None:
     """What is committed of a batch was judged with the rows that are gone; it can be neither finished nor undone."""
     state = read_state(spark, pipeline.checkpoint)
-    newest = {step: _transaction(spark, pipeline, step) for step in Step}
+    newest = newest_attempted(spark, pipeline, state)
     written = [step for step in (Step.QUARANTINE, Step.TARGET) if newest[step] >= state.planned > newest[Step.LEDGER]]
     if state.planned > state.done and written:
         message = (

@@ -13,6 +13,7 @@ import pyarrow as pa
 from pyspark.sql import SparkSession
 
 from jobs.pipeline.account import SourceFigures
+from jobs.pipeline.delta import TransactionId
 from jobs.pipeline.delta_reader import read_rows
 from jobs.pipeline.errors import UnavailableError
 from jobs.pipeline.offsets import OffsetRange, as_rows
@@ -66,6 +67,8 @@ SCHEMA = pa.schema(
 class Status(StrEnum):
     """What a row says of its batch."""
 
+    BEGUN = "begun"
+    """No batch: a query is about to make its first commit, so that its checkpoint can be missed from then on."""
     DONE = "done"
     HELD = "held"
     RESET = "reset"
@@ -170,6 +173,16 @@ def rewind_app_id(query_id: str) -> str:
     return f"{query_id}:rewind"
 
 
+def begun_transaction(query_id: str) -> TransactionId:
+    """The identity of the row that says that a query begins to write."""
+    return TransactionId(f"{query_id}:begun", 0)
+
+
+def plan_number(rewound_at: datetime) -> int:
+    """The version of `rewind_app_id` for a plan that was forgotten at that time."""
+    return int(rewound_at.timestamp() * 1000)
+
+
 def gap_row(pipeline: str, query_id: str, message: str, at: datetime, lost: list[OffsetRange]) -> dict[str, Any]:
     """The row that says who accepted which offsets as lost, and when; it counts no rows."""
     return operator_row(pipeline, Status.GAP, message, at) | {
@@ -220,13 +233,14 @@ def find_last_quarantine(spark: SparkSession | None, path: str, query_id: str) -
 
 
 def find_writers(spark: SparkSession | None, path: str) -> list[str]:
-    """Ids of the queries that have done batches since the checkpoint was last set aside, oldest first."""
-    rows = sorted(_read_rows(spark, path), key=lambda row: row["finished_at"])
+    """Ids of the queries that have begun to write since the checkpoint was last set aside, oldest first."""
+    rows = sorted(_read_rows(spark, path, statuses=[Status.BEGUN, *_ENDS]), key=lambda row: row["finished_at"])
+    set_aside = {row["query_id"] for row in rows if row["status"] == Status.RESET}
     writers: dict[str, None] = {}
     for row in rows:
         if row["status"] == Status.RESET:
             writers.clear()
-        else:
+        elif row["query_id"] not in set_aside:  # whatever the clock of the host said that set it aside
             writers[row["query_id"]] = None
     return list(writers)
 
@@ -250,6 +264,8 @@ def _read_rows(
 def read_ledger(path: str, newest: int | None = None) -> list[dict[str, Any]]:
     """Rows of a local ledger, oldest first, or only the `newest`; empty if there is none yet. Starts no Spark.
 
+    Those of status `begun` are left out: they tell a reader nothing.
+
     UnavailableError for a ledger on a store that only Spark reaches.
     """
     folder = local_path(path)
@@ -258,7 +274,7 @@ def read_ledger(path: str, newest: int | None = None) -> list[dict[str, Any]]:
         raise UnavailableError(message)
     if not (Path(folder) / "_delta_log").is_dir():
         return []
-    rows = _oldest_first(read_rows(folder))
+    rows = [row for row in _oldest_first(read_rows(folder)) if row["status"] != Status.BEGUN]
     return rows if newest is None else rows[-newest:]
 
 

@@ -32,7 +32,14 @@ from jobs.pipeline.failures import classify
 from jobs.pipeline.lease import hold_lease
 from jobs.pipeline.ledger import Status, operator_row, read_ledger_anywhere
 from jobs.pipeline.model import Pipeline
-from jobs.pipeline.replay_marks import ReplayStep, finished_replays, last_replay, marks_path, resolved_rows
+from jobs.pipeline.replay_marks import (
+    ReplayStep,
+    finished_replays,
+    has_marks,
+    last_replay,
+    marks_path,
+    resolved_rows,
+)
 from jobs.pipeline.small_table import SmallTable
 from jobs.pipeline.storage import list_names, remove
 from jobs.pipeline.table_model import Maintenance
@@ -170,7 +177,9 @@ def _delete_expired(spark: SparkSession, pipeline: Pipeline, policy: Maintenance
     expired = _expired(own, pipeline, policy, now)
     if expired is None or expired.isEmpty():
         return 0
-    number = (_last_deletion(spark, pipeline, pipeline.quarantine_path) or 0) + 1
+    # The ledger outlives a quarantine that was made anew, and so do its numbers.
+    known = (_last_deletion(spark, pipeline, path) or 0 for path in (pipeline.quarantine_path, pipeline.ledger_path))
+    number = max(known) + 1
     delete_rows(own, pipeline.quarantine_path, expired, _deletion(pipeline, number))
     reach(Point.MAINTENANCE_STEP)
     return _record_deletion(spark, pipeline)
@@ -179,7 +188,7 @@ def _delete_expired(spark: SparkSession, pipeline: Pipeline, policy: Maintenance
 def _record_deletion(spark: SparkSession, pipeline: Pipeline) -> int:
     """Append the ledger row of the newest deletion, by what its commit counted, if it is missing; returns the rows."""
     number = _last_deletion(spark, pipeline, pipeline.quarantine_path)
-    if number is None or number == _last_deletion(spark, pipeline, pipeline.ledger_path):
+    if number is None or number <= (_last_deletion(spark, pipeline, pipeline.ledger_path) or 0):
         return 0
     wanted, now = _deletion(pipeline, number), datetime.now(UTC)
     rows = int(find_metrics(spark, pipeline.quarantine_path, wanted).get("numTargetRowsDeleted", 0))
@@ -207,7 +216,7 @@ def _expired(spark: SparkSession, pipeline: Pipeline, policy: Maintenance, now: 
         return old
     newest = last_replay(spark, pipeline, ReplayStep.TARGET)
     finished = finished_replays(read_ledger_anywhere(spark, pipeline.ledger_path), newest)
-    if not finished:
+    if not finished or not has_marks(spark, pipeline):
         return old
     resolved = rows.join(resolved_rows(spark, pipeline, finished), "row_id", "left_semi")
     return old.union(resolved.where(_is_before(now, retention.resolved)).select("row_id")).distinct()

@@ -24,6 +24,8 @@ class Manifest(Strict):
     batch_time: datetime
     fingerprint: str
     pipeline: Pipeline
+    is_released: bool = False
+    """Whether by a person's decision on it; one that comes later is too late for an attempt that goes on."""
 
 
 def write_manifest(spark: SparkSession, checkpoint: str, manifest: Manifest) -> None:
@@ -31,7 +33,7 @@ def write_manifest(spark: SparkSession, checkpoint: str, manifest: Manifest) -> 
     write_text(spark, _file(checkpoint), manifest.model_dump_json(by_alias=True))
 
 
-def read_manifest(spark: SparkSession, checkpoint: str, batch_id: int) -> Manifest | None:
+def read_manifest(spark: SparkSession | None, checkpoint: str, batch_id: int) -> Manifest | None:
     """The manifest of this batch; None if it has none, or one that a crash left half written.
 
     Nothing is committed before the manifest is whole, so half a manifest says that nothing is. Raises

@@ -30,6 +30,7 @@ from jobs.pipeline.reset import reset_app_id
 from jobs.pipeline.source_model import FilesSource
 from jobs.pipeline.sources.source import read_topic_ids
 from jobs.pipeline.storage import exists, modified_ms
+from jobs.pipeline.tables import newest_attempted, read_tables, table_path
 
 _COMPARED = (Step.TARGET, Step.QUARANTINE)
 """Tables that hold rows, which must stay the same tables."""
@@ -78,8 +79,8 @@ def check_state(spark: SparkSession | None, pipeline: Pipeline) -> int:
     _refuse_other_source(pipeline, known)
     _refuse_other_tables(pipeline, known.tables, tables)
     for step, table in tables.items():
-        _refuse_forgetting(_path(pipeline, step), table)
-    newest = max((table.transaction for table in tables.values() if table.transaction is not None), default=-1)
+        _refuse_forgetting(table_path(pipeline, step), table)
+    newest = max(newest_attempted(spark, pipeline, state).values())
     _refuse_lost_checkpoint(spark, pipeline, state, tables, newest)
     _refuse_lost_plans(pipeline, state, tables, newest)
     _refuse_table_behind(spark, pipeline, state, tables.get(Step.TARGET))
@@ -90,7 +91,7 @@ def check_state(spark: SparkSession | None, pipeline: Pipeline) -> int:
 
 def remember_start(spark: SparkSession, pipeline: Pipeline, found: Findings) -> None:
     """Keep what later starts are compared with; to be called when the tables are there, before the query starts."""
-    tables = {step: read_table(spark, _path(pipeline, step), "") for step in _COMPARED}
+    tables = {step: read_table(spark, table_path(pipeline, step), "") for step in _COMPARED}
     ids = {str(step): table.id for step, table in tables.items() if table is not None}
     met = Identity(source=describe_source(pipeline.spec.source), topics=found.topics, tables=ids)
     remember(spark, pipeline.checkpoint, found.known, met)
@@ -109,21 +110,6 @@ def check_replay(spark: SparkSession, pipeline: Pipeline, query_id: str, batch_i
             f"that is not older than that batch; or empty the tables, and {_RESET.format(pipeline.name)}"
         )
         raise ReplayDiffersError(message)
-
-
-def _path(pipeline: Pipeline, step: Step) -> str:
-    paths = {
-        Step.TARGET: pipeline.spec.sink.path,
-        Step.QUARANTINE: pipeline.quarantine_path,
-        Step.LEDGER: pipeline.ledger_path,
-    }
-    return paths[step]
-
-
-def read_tables(spark: SparkSession | None, pipeline: Pipeline, query_id: str) -> dict[Step, TableState]:
-    """Those tables of the pipeline that are there, each with the query's newest transaction."""
-    found = {step: read_table(spark, _path(pipeline, step), transaction(query_id, step, 0).app_id) for step in Step}
-    return {step: table for step, table in found.items() if table is not None}
 
 
 def _refuse_other_source(pipeline: Pipeline, known: Identity) -> None:
@@ -157,7 +143,7 @@ def _refuse_other_tables(pipeline: Pipeline, known: dict[str, str], tables: dict
         table = tables.get(step)
         if table and known.get(step, table.id) != table.id:
             message = (
-                f"the table {_path(pipeline, step)} was deleted and created again: its id was {known[step]}, is "
+                f"the table {table_path(pipeline, step)} was deleted and created again: its id was {known[step]}, is "
                 f"{table.id}. What was written before is not in it. Put the earlier table back; or empty the tables, "
                 f"and {_RESET.format(pipeline.name)}"
             )
@@ -190,7 +176,7 @@ def _refuse_lost_checkpoint(
     if tables[Step.LEDGER].transaction is not None:
         _refuse_set_aside(spark, pipeline, state.query_id or "")
         return
-    writers = find_writers(spark, pipeline.ledger_path)
+    writers = [writer for writer in find_writers(spark, pipeline.ledger_path) if writer != state.query_id]
     if writers:
         found = f"is that of query {state.query_id}" if state.query_id else "is gone"
         message = (

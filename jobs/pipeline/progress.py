@@ -4,7 +4,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from typing import Protocol
 
@@ -103,7 +103,9 @@ class JsonProgress:
         self._write({"event": "failed", "pipeline": pipeline.name, "code": error.code, "message": str(error)})
 
     def _write(self, event: dict[str, object]) -> None:
-        print(json.dumps(event, default=str) + "\n", end="", flush=True)  # one write: other threads print too
+        # One write: other threads print too. Nobody who listens, or a disk that is full, stops no batch.
+        with suppress(OSError):
+            print(json.dumps(event, default=str) + "\n", end="", flush=True)
 
 
 @dataclass(slots=True)

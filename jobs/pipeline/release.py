@@ -12,7 +12,7 @@ from typing import Any
 from jobs.pipeline.commit import Step, transaction
 from jobs.pipeline.delta import TransactionId
 from jobs.pipeline.errors import StateMismatchError
-from jobs.pipeline.ledger import Status, name_operator
+from jobs.pipeline.ledger import Status, name_operator, plan_number
 from jobs.pipeline.model import Check, OnFailure, Pipeline, Scope
 from jobs.pipeline.small_table import SmallTable
 from jobs.pipeline.terminal import printable
@@ -64,7 +64,7 @@ def record_release(ledger: SmallTable, rows: list[dict[str, Any]], batch_id: int
     """
     held = _require_held(rows, batch_id)
     ledger.create()  # it is there, and may lack columns of this release
-    wanted = release_transaction(held["query_id"], batch_id)
+    wanted = release_transaction(held["query_id"], _newest_plan(rows, held["query_id"]), batch_id)
     if ledger.last_version_of(wanted.app_id) == batch_id:
         _require_same(find_release(rows, held["query_id"], batch_id), batch_id, answer.decision)
         return False
@@ -73,19 +73,28 @@ def record_release(ledger: SmallTable, rows: list[dict[str, Any]], batch_id: int
 
 
 def find_release(rows: list[dict[str, Any]], query_id: str, batch_id: int) -> Release:
-    """The decision on a batch of which the ledger has one (see `release_transaction`)."""
+    """The newest decision on a batch of which the ledger has one (see `release_transaction`)."""
     row = next(
         row
-        for row in rows
+        for row in reversed(rows)
         if (row["status"], row["query_id"], row["batch_id"]) == (Status.RELEASED, query_id, batch_id)
     )
     share = row["rows_quarantined"] / row["rows_read"] if row["rows_read"] else 0.0
     return Release(Decision(row["decision"]), row["message"], share)
 
 
-def release_transaction(query_id: str, batch_id: int) -> TransactionId:
-    """The identity of a decision; a ledger has it if this is its newest version for the app id."""
-    return transaction(f"{query_id}:release", Step.LEDGER, batch_id)
+def release_transaction(query_id: str, plan: int, batch_id: int) -> TransactionId:
+    """The identity of a decision; a ledger has it if this is its newest version for the app id.
+
+    `plan` is the newest version of `rewind_app_id`, 0 if there is none: planned anew, a batch is another one.
+    """
+    return transaction(f"{query_id}:release:{plan}", Step.LEDGER, batch_id)
+
+
+def _newest_plan(rows: list[dict[str, Any]], query_id: str) -> int:
+    """As the rows have it that are decided on: a plan that is forgotten meanwhile takes the decision with it."""
+    began = (row["started_at"] for row in rows if (row["status"], row["query_id"]) == (Status.REWOUND, query_id))
+    return max(map(plan_number, began), default=0)
 
 
 def apply_release(pipeline: Pipeline, release: Release) -> Pipeline:
@@ -121,8 +130,7 @@ def _with(check: Check, on_failure: OnFailure) -> Check:
 
 def _require_held(rows: list[dict[str, Any]], batch_id: int) -> dict[str, Any]:
     """The newest evidence of the batch that is held now."""
-    of_batches = (row for row in reversed(rows) if row["status"] in _OF_BATCHES)
-    last: dict[str, Any] | None = next(of_batches, None)
+    last = _newest_of_batches(rows)
     if last is None or last["status"] != Status.HELD:
         found = "it has no batch yet" if last is None else f"its newest batch, {last['batch_id']}, is {last['status']}"
         message = f"NOT_HELD: no batch of this pipeline is held: {found}. Nothing was recorded"
@@ -131,6 +139,17 @@ def _require_held(rows: list[dict[str, Any]], batch_id: int) -> dict[str, Any]:
         message = f"NOT_HELD: batch {last['batch_id']} is held, not {batch_id}. Nothing was recorded"
         raise StateMismatchError(message)
     return last
+
+
+def _newest_of_batches(rows: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """What the ledger has last of a batch; hosts' clocks may differ, so that within a query the batch's id decides."""
+    of_batches = [row for row in rows if row["status"] in _OF_BATCHES]
+    if not of_batches:
+        return None
+    of_query = [row for row in of_batches if row["query_id"] == of_batches[-1]["query_id"]]
+    newest = max(row["batch_id"] for row in of_query)
+    of_newest = [row for row in of_query if row["batch_id"] == newest]
+    return next((row for row in of_newest if row["status"] == Status.DONE), of_newest[-1])
 
 
 def _require_same(earlier: Release, batch_id: int, decision: Decision) -> None:

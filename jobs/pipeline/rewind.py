@@ -13,7 +13,7 @@ from jobs.pipeline.checkpoint import CheckpointState, find_logs_beyond, read_que
 from jobs.pipeline.delta import TransactionId
 from jobs.pipeline.errors import RewindRefusedError
 from jobs.pipeline.lease import Lease, hold_lease
-from jobs.pipeline.ledger import SCHEMA, Status, operator_row, rewind_app_id
+from jobs.pipeline.ledger import SCHEMA, Status, operator_row, plan_number, rewind_app_id
 from jobs.pipeline.model import Pipeline
 from jobs.pipeline.preflight import check_state
 from jobs.pipeline.release import release_transaction
@@ -66,8 +66,9 @@ def _refuse_bound(spark: SparkSession, pipeline: Pipeline, batch_id: int, newest
     if newest_written >= batch_id:
         why = f"batch {batch_id} is committed in part, and only this plan finishes it. Start the pipeline"
         raise _refused(pipeline, why)
-    decided = release_transaction(read_query_id(spark, pipeline.checkpoint) or "", batch_id)
-    if _ledger(spark, pipeline).last_version_of(decided.app_id) == batch_id:
+    query_id, recorded = read_query_id(spark, pipeline.checkpoint) or "", _ledger(spark, pipeline)
+    plan = recorded.last_version_of(rewind_app_id(query_id)) or 0
+    if recorded.last_version_of(release_transaction(query_id, plan, batch_id).app_id) == batch_id:
         why = f"the ledger has a decision on batch {batch_id} as it is planned; a start carries it out"
         raise _refused(pipeline, why)
 
@@ -91,7 +92,7 @@ def _record(spark: SparkSession, pipeline: Pipeline, batch_id: int, lease: Lease
     row = operator_row(pipeline.name, Status.REWOUND, f"the plan of batch {batch_id} was forgotten", at)
     row |= {"query_id": query_id, "batch_id": batch_id}
     lease.check()
-    _ledger(spark, pipeline).append([row], TransactionId(rewind_app_id(query_id), int(at.timestamp() * 1000)))
+    _ledger(spark, pipeline).append([row], TransactionId(rewind_app_id(query_id), plan_number(at)))
     return str(row["message"])
 
 

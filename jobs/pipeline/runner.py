@@ -12,11 +12,11 @@ from jobs.pipeline.account import open_account
 from jobs.pipeline.attempts import pin_or_resume
 from jobs.pipeline.batch import PreparedPipeline, SparkBatch
 from jobs.pipeline.checkpoint import (
-    find_unfinished_batch,
     read_batch_files,
     read_query_id,
     read_seen_files,
     read_source_range,
+    read_state,
 )
 from jobs.pipeline.commit import Step, commit_batch
 from jobs.pipeline.errors import StateMismatchError
@@ -36,6 +36,7 @@ from jobs.pipeline.source_model import FilesSource
 from jobs.pipeline.sources.file_faults import SkippedFile, find_skipped, has_glob_signs, require_files
 from jobs.pipeline.sources.source import open_files, open_ranges, open_stream
 from jobs.pipeline.table_watch import watch_tables
+from jobs.pipeline.tables import newest_attempted
 
 POLL_SECONDS = 1
 
@@ -103,9 +104,10 @@ class PipelineRun:
         source, checkpoint = self.pipeline.spec.source, self.pipeline.checkpoint
         if not isinstance(source, FilesSource):
             return
-        unfinished = find_unfinished_batch(self.spark, checkpoint)
-        if unfinished is not None:
-            require_files(self.spark, read_batch_files(self.spark, checkpoint, unfinished), unfinished)
+        state = read_state(self.spark, checkpoint)
+        recorded = newest_attempted(self.spark, self.pipeline, state)[Step.LEDGER]
+        if state.planned > max(state.done, recorded):  # of a batch in the ledger nothing is read any more
+            require_files(self.spark, read_batch_files(self.spark, checkpoint, state.planned), state.planned)
         self.skipped = find_skipped(source, read_seen_files(self.spark, checkpoint))
 
     def wait(self) -> None:
@@ -169,6 +171,8 @@ class PipelineRun:
         source_range = read_source_range(unparsed.sparkSession, self.pipeline.checkpoint, batch_id)
         if Step.LEDGER in done:
             check_replay(unparsed.sparkSession, self.pipeline, prepared.query_id, batch_id, source_range)
+            self._last_batch = batch_id
+            return
         account = open_account(unparsed.sparkSession, self.pipeline, batch_id, source_range)
         account = replace(account, accepted=self._accepted)
         unparsed = self._with_names_taken_literally(unparsed, batch_id)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import threading
 import time
 from datetime import UTC, datetime, timedelta
@@ -23,6 +24,7 @@ from jobs.pipeline.file_lock import hold_table_for_python
 from jobs.pipeline.lease import hold_lease
 from jobs.pipeline.maintenance import maintain, preview
 from jobs.pipeline.replay import Selection, replay
+from jobs.pipeline.reset import reset_checkpoint
 
 DAY = 86_400
 SHORT = "{log: 7 days}"
@@ -341,3 +343,18 @@ def test_files_that_waited_too_long_for_their_commit_are_not_committed(bench, ta
     with pytest.raises(UnavailableError, match="have waited 6 days"):
         staged.commit()
     assert ids(bench) == [1]
+
+
+@pytest.mark.slow
+def test_deletions_go_on_in_a_quarantine_that_was_made_anew(replayed):
+    with_quarantine(replayed, "{any: 30 days}")
+    assert keep_up(replayed).deleted_rows == 2
+    for name in ("p", "p_quarantine", "p_quarantine_replays"):
+        shutil.rmtree(replayed.folder / "lake" / name)
+    reset_checkpoint(replayed.spark, replayed.load())
+    replayed.write("landing/b.csv", "broken\n")
+    replayed.run()
+    path = f"delta.`{replayed.folder}/lake/p_quarantine`"
+    replayed.spark.sql(f"UPDATE {path} SET quarantined_at = quarantined_at - INTERVAL 40 DAYS")
+    assert [keep_up(replayed).deleted_rows for _ in range(2)] == [2, 0]
+    assert [row["batch_id"] for row in replayed.ledger() if row["status"] == "deleted"] == [1, 2]

@@ -1,5 +1,7 @@
 """A batch that is committed in part is finished by the rules that began it, whatever became of conf meanwhile."""
 
+import importlib
+import shutil
 import sys
 
 import pytest
@@ -167,3 +169,60 @@ def test_row_condition_that_a_replay_would_see_otherwise_is_refused(bench, expec
     bench.define_files("csv", CSV)
     with pytest.raises(ConfError, match="result a replay would change"):
         bench.run()
+
+
+EXTRA = "transforms: [{sql: 'SELECT *, 1 AS extra FROM input'}]"
+
+
+def test_a_batch_of_which_nothing_is_committed_takes_todays_columns_too(bench, monkeypatch):
+    bench.define_files("csv", CSV)
+    bench.write("landing/a.csv", "id,name\n1,a\n")
+    crash_at(Point.TARGET_STAGED, monkeypatch)
+    with pytest.raises(EsclusaError):
+        bench.run()
+    bench.spark.sql(f"ALTER TABLE delta.`{bench.folder}/lake/p` ADD COLUMN extra INT")
+    bench.define_files("csv", CSV, rest=EXTRA)
+    bench.run()
+    assert bench.target() == [{"id": 1, "name": "a", "extra": 1}]
+
+
+def test_a_batch_of_which_nothing_is_committed_needs_nothing_that_the_earlier_conf_named(bench, monkeypatch):
+    bench.write("jobs/transforms/passing.py", DOUBLED.format(factor=2))
+    old = bench.folder / "old/p"
+    sink = f"sink: {{type: delta, path: {old}}}"
+    bench.define_files("csv", CSV, rest=f"transforms: [{{python: passing.double}}]\n{sink}")
+    bench.write("landing/a.csv", "id,name\n1,a\n")
+    crash_at(Point.TARGET_STAGED, monkeypatch)
+    with pytest.raises(EsclusaError):
+        bench.run()
+    (bench.folder / "jobs/transforms/passing.py").unlink()
+    shutil.rmtree(old.parent)
+    forget(bench, "passing", monkeypatch)
+    bench.define_files("csv", CSV)
+    bench.run()
+    assert bench.target() == [{"id": 1, "name": "a"}]
+    assert not old.parent.exists()
+
+
+def test_a_transform_that_is_gone_under_a_batch_in_part_is_asked_for(bench, monkeypatch):
+    bench.write("jobs/transforms/missed.py", DOUBLED.format(factor=2))
+    bench.define_files("csv", CSV, rest="transforms: [{python: missed.double}]")
+    bench.write("landing/a.csv", "id,name\n1,a\nbroken\n")
+    crash_at(Point.QUARANTINE_AFTER, monkeypatch)
+    with pytest.raises(EsclusaError):
+        bench.run()
+    (bench.folder / "jobs/transforms/missed.py").rename(bench.folder / "missed.kept")
+    forget(bench, "missed", monkeypatch)
+    bench.define_files("csv", CSV)
+    with pytest.raises(TransformChangedError, match="Put the earlier code back"):
+        bench.run()
+    (bench.folder / "missed.kept").rename(bench.folder / "jobs/transforms/missed.py")
+    bench.run()
+    assert bench.target() == [{"id": 2, "name": "a"}]
+
+
+def forget(bench, module, monkeypatch):
+    """As in a new process. Each of these modules has a name of its own: folders of other tests stay on the path."""
+    monkeypatch.delitem(sys.modules, f"jobs.transforms.{module}")
+    importlib.invalidate_caches()
+    shutil.rmtree(bench.folder / "jobs/transforms/__pycache__", ignore_errors=True)

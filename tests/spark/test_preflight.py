@@ -9,13 +9,17 @@ from jobs.pipeline.checkpoint_report import describe, verify
 from jobs.pipeline.errors import (
     CheckpointDamagedError,
     CheckpointGoneError,
+    EsclusaError,
     ReplayDiffersError,
     SourceChangedError,
     TableBehindError,
     TableForgetsError,
     TableRecreatedError,
 )
+from jobs.pipeline.failpoints import Point, arm
 from jobs.pipeline.reset import reset_checkpoint
+
+COMPACT_INTERVAL = "spark.sql.streaming.fileSource.log.compactInterval"
 
 
 @pytest.fixture
@@ -275,3 +279,48 @@ def test_verify_finds_a_missing_file_an_unreadable_one_and_a_ledger_behind(bench
     shutil.copytree(bench.folder / "ledger", ledger)
     with pytest.raises(TableBehindError, match="the ledger of p lacks batch 2"):
         verify(bench.load())
+
+
+@pytest.mark.parametrize("is_refused", [True, False])
+def test_a_checkpoint_lost_in_the_first_batch_is_refused_once_something_is_committed(
+    bench, stream, checkpoint, monkeypatch, is_refused
+):
+    bench.write("landing/0.csv", "broken\n")
+    point = Point.QUARANTINE_AFTER if is_refused else Point.TARGET_STAGED
+    with monkeypatch.context() as patch:
+        patch.setattr("jobs.pipeline.commit.reach", arm(f"{point}:1:raise"))
+        with pytest.raises(EsclusaError):
+            stream()
+    assert len(bench.quarantine()) == is_refused
+    shutil.copytree(checkpoint, bench.folder / "copy")
+    shutil.rmtree(checkpoint)
+    if is_refused:
+        with pytest.raises(CheckpointGoneError, match="is gone"):
+            stream(1)
+        (bench.folder / "copy").rename(checkpoint)
+    stream(1)
+    assert (len(bench.quarantine()), ids(bench)) == (1, [1])
+
+
+@pytest.mark.fault("K10")
+def test_files_of_a_batch_that_the_ledger_has_as_done_may_be_gone(bench, stream, checkpoint):
+    stream(1)
+    remove_batch(checkpoint, "commits", 0)
+    (bench.folder / "landing/1.csv").unlink()
+    stream(2)
+    assert ids(bench) == [1, 2]
+    assert [row["batch_id"] for row in bench.ledger()] == [0, 1]
+
+
+def test_the_log_of_files_may_be_summed_up_as_often_as_spark_is_told_to(bench, spark):
+    spark.conf.set(COMPACT_INTERVAL, "3")
+    try:
+        bench.define_files("parquet", "{maxFilesPerTrigger: 1}")
+        for number in range(5):
+            frame = spark.createDataFrame([(number, "a")], "id INT, name STRING").coalesce(1)
+            frame.write.mode("append").parquet(str(bench.folder / "landing"))
+        bench.run()
+    finally:
+        spark.conf.unset(COMPACT_INTERVAL)
+    assert ids(bench) == [0, 1, 2, 3, 4]
+    assert len({row["source_range"] for row in bench.ledger()}) == len(bench.ledger()) == 5

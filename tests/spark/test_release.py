@@ -8,6 +8,11 @@ from jobs.cli import main
 from jobs.pipeline import batch as batch_module
 from jobs.pipeline.commit import Step
 from jobs.pipeline.errors import BatchHeldError, EsclusaError
+from jobs.pipeline.failpoints import Point, arm
+from jobs.pipeline.ledger import SCHEMA
+from jobs.pipeline.release import Answer, Decision, record_release
+from jobs.pipeline.rewind import rewind_checkpoint
+from jobs.pipeline.small_table import SmallTable
 
 HALT = "quality: {halt_when: {quarantined_share_above: 0.3}}"
 LINES = "id,name\n1,a\n2,\n9,c\nbroken\n4,drop\n"
@@ -158,3 +163,31 @@ def test_a_ledger_that_only_spark_reaches_holds_decisions_too(held, monkeypatch)
     bench.run()
     monkeypatch.undo()
     assert fates(bench) == FATES["accept"]
+
+
+def test_a_decision_that_comes_too_late_for_an_attempt_is_none(held, expect, monkeypatch):
+    """The rules were mended, and a run has committed by them when somebody decides otherwise."""
+    bench = held()
+    bench.suite(expect("column_values_to_be_between", "id", max_value=8, name="small"))
+    bench.define_files("csv", "{header: true}")
+    with monkeypatch.context() as patch:
+        patch.setattr("jobs.pipeline.commit.reach", arm(f"{Point.QUARANTINE_AFTER}:1:raise"))
+        with pytest.raises(EsclusaError):
+            bench.run()
+    assert {row["raw"] for row in bench.quarantine()} == {b"9,c", b"broken"}
+    assert release(bench, "drop").exit_code == 0
+    bench.run()
+    assert fates(bench) == ([1, 2, 4], {b"9,c", b"broken"}, [5, 3, 2, 0])
+
+
+def test_a_decision_on_a_plan_that_is_forgotten_meanwhile_is_none(held):
+    bench = held()
+    rows = bench.ledger()
+    rewind_checkpoint(bench.spark, bench.load(), -1)
+    pipeline = bench.load()
+    record_release(SmallTable(None, pipeline.ledger_path, SCHEMA), rows, 0, Answer(Decision.DROP))
+    with pytest.raises(BatchHeldError):
+        bench.run()
+    assert release(bench, "quarantine").exit_code == 0
+    bench.run()
+    assert fates(bench) == FATES["quarantine"]

@@ -227,3 +227,15 @@ def test_records_of_a_topic_are_planned_anew_within_todays_limit(bench, tmp_path
         produce(broker.servers, "t", [b"d"])
         bench.run()
         assert sorted(row["value"] for row in bench.target()) == ["a", "b", "c", "d"]
+
+
+def test_a_plan_is_kept_though_conf_names_other_tables_than_it_was_committed_to(bench, monkeypatch):
+    bench.define_files("csv")
+    bench.write("landing/a.csv", "1,a\nbroken\n")
+    crash_at(bench, Point.QUARANTINE_AFTER, monkeypatch)
+    elsewhere = f"sink: {{type: delta, path: {bench.folder}/lake/p, quarantine_path: {bench.folder}/lake/bad}}"
+    bench.define_files("csv", rest=elsewhere)
+    with pytest.raises(RewindRefusedError, match="committed in part"):
+        to_batch(bench, -1)
+    bench.run()
+    assert (ids(bench), [row["raw"] for row in bench.quarantine()]) == ([1], [b"broken"])

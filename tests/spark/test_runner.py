@@ -3,14 +3,17 @@ import os
 import shutil
 from dataclasses import replace
 
+import pyarrow as pa
 import pytest
 from pyspark import StorageLevel
 
 from jobs.pipeline import attempts
+from jobs.pipeline.delta import TransactionId
 from jobs.pipeline.errors import (
     AlreadyRunningError,
     BatchHeldError,
     ConfError,
+    LeaseLostError,
     StateMismatchError,
     UnavailableError,
 )
@@ -18,6 +21,8 @@ from jobs.pipeline.lease import hold_lease
 from jobs.pipeline.quality import gate
 from jobs.pipeline.quality.gathering import USUAL
 from jobs.pipeline.runner import PipelineRun
+from jobs.pipeline.small_table import SmallTable
+from jobs.pipeline.staged_append import stage_append
 
 CSV = "{header: true}"
 
@@ -515,3 +520,20 @@ def test_whole_numbers_beyond_64_bits_are_bounds_like_others(bench, expect):
     bench.run()
     assert [int(row["n"]) for row in bench.target()] == [10**20]
     assert sorted(row["_errors"][0]["check"] for row in bench.quarantine()) == ["low", "other"]
+
+
+def test_a_small_commit_that_another_run_made_just_before_is_refused_on_stores_too(bench, monkeypatch):
+    monkeypatch.setattr("jobs.pipeline.delta.local_path", lambda path: None)
+    monkeypatch.setattr("jobs.pipeline.small_table.local_path", lambda path: None)
+    schema = pa.schema([("id", pa.int64())])
+    table, wanted = SmallTable(bench.spark, str(bench.folder / "t"), schema), TransactionId("q", 3)
+    table.create()
+
+    def be_overtaken(*given):
+        stage_append(*given).commit()
+        return stage_append(*given)
+
+    monkeypatch.setattr("jobs.pipeline.small_table.stage_append", be_overtaken)
+    with pytest.raises(LeaseLostError):
+        table.append([{"id": 1}], wanted)
+    assert bench.spark.read.format("delta").load(str(bench.folder / "t")).count() == 1

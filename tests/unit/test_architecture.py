@@ -55,7 +55,7 @@ LAYERS = {
     "stages": ["conf", "sources.source", "transforms", "quality.binding", "quality.gate", "quarantine", "sinks"],
     "accounts of the source": ["account", "lag"],
     "protocol": ["commit", "ledger", "failures", "entrypoint", "table_watch"],
-    "a pipeline compiled": ["stages"],
+    "a pipeline compiled": ["stages", "tables"],
     "decisions": ["release", "replay_marks"],
     "accounts of a batch": ["summary", "status", "batch"],
     "a pipeline prepared": ["prepare"],

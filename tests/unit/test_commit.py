@@ -44,6 +44,9 @@ class ListBatch:
     def stage_target(self):
         return self.call("stage_target")
 
+    def announce(self):
+        self.call("announce")
+
     def discard_target(self):
         self.call("discard_target")
 
@@ -69,7 +72,7 @@ class ListBatch:
 @pytest.mark.parametrize(
     ("done", "calls"),
     [
-        (set(), ["stage_target", "commit_quarantine", "commit_target", "record"]),
+        (set(), ["stage_target", "announce", "commit_quarantine", "commit_target", "record"]),
         ({Step.QUARANTINE}, ["stage_target", "adopt_quarantine", "commit_target", "record"]),
         ({Step.TARGET}, ["adopt_target", "commit_quarantine", "record"]),
         ({Step.QUARANTINE, Step.TARGET}, ["adopt_target", "adopt_quarantine", "record"]),
@@ -87,9 +90,9 @@ def test_a_run_can_die_behind_each_step(monkeypatch):
     batch, met = ListBatch(), {}
     monkeypatch.setattr(commit, "reach", lambda point: met.setdefault(point, list(batch.calls)))
     commit_batch(batch, frozenset())
-    calls = ["stage_target", "commit_quarantine", "commit_target", "record"]
+    calls = ["stage_target", "announce", "commit_quarantine", "commit_target", "record"]
     points = [Point.TARGET_STAGED, Point.QUARANTINE_AFTER, Point.TARGET_AFTER, Point.LEDGER_AFTER]
-    assert met == {point: calls[: number + 1] for number, point in enumerate(points)}
+    assert met == {point: calls[:count] for point, count in zip(points, (1, 3, 4, 5), strict=True)}
 
 
 @given(DONE)
@@ -104,7 +107,7 @@ def test_every_write_is_done_once_in_the_order_of_the_steps_and_the_ledger_last(
         assert batch.calls[-1] == "record"
 
 
-@given(st.integers(0, 4))
+@given(st.integers(0, 5))
 def test_after_a_crash_anywhere_a_replay_does_the_rest_and_nothing_twice(crash_before):
     first = ListBatch(crash_before=crash_before)
     with suppress(CrashError):

@@ -41,6 +41,7 @@ class Disk:
     transactions: dict[str, int] = field(default_factory=dict)
     committed: int = -1
     held: set[int] = field(default_factory=set)
+    is_announced: bool = False
 
     def append(self, step, number, fuse):
         identity = transaction(QUERY, step, number)
@@ -76,6 +77,11 @@ class DiskBatch:
         self.fuse.burn()
         self.is_staged = True
         return self.verdict
+
+    def announce(self):
+        assert not self.disk.done(self.number), "it would come too late"
+        self.fuse.burn()
+        self.disk.is_announced = True
 
     def discard_target(self):
         assert self.is_staged
@@ -138,6 +144,7 @@ class Schedule(RuleBasedStateMachine):
         for step, numbers in self.disk.tables.items():
             assert numbers == sorted(set(numbers)), step
         quarantine, target, ledger = (set(self.disk.tables[step]) for step in Step)
+        assert self.disk.is_announced or not quarantine | target
         assert {number for number in target if self.bad[number]} <= quarantine
         assert ledger <= target
         assert {number for number in ledger if self.bad[number]} <= quarantine

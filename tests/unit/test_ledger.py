@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.pipeline.account import SourceFigures
-from jobs.pipeline.ledger import SCHEMA, BatchRecord, Status, read_ledger
+from jobs.pipeline.ledger import SCHEMA, BatchRecord, Status, find_writers, operator_row, read_ledger
 from jobs.pipeline.model import Check, OnFailure, Scope
 from jobs.pipeline.quality.verdict import CheckResult, SetApart, Verdict
 
@@ -118,3 +118,26 @@ def test_only_a_held_batch_keeps_examples_for_those_of_others_are_in_the_quarant
     assert record(verdict).as_row()["examples"] == []
     held = replace(record(verdict), status=Status.HELD).as_row()
     assert held["examples"] == [{"check": "id_there", "message": "NULL", "raw": None}]
+
+
+def operator(status, query_id, minutes):
+    at = START + timedelta(minutes=minutes)
+    row = operator_row("orders", status, "", at) | {"query_id": query_id, "finished_at": at}
+    return row | {"duration_ms": []}
+
+
+@pytest.mark.parametrize(
+    ("rows", "writers"),
+    [
+        ([(Status.BEGUN, "q", 0)], ["q"]),
+        ([(Status.BEGUN, "q", 0), (Status.RESET, "q", 1)], []),
+        ([(Status.BEGUN, "q", 1), (Status.RESET, "q", 0)], []),  # the clock of the host that set it aside was behind
+        ([(Status.BEGUN, "q", 0), (Status.RESET, "", 1), (Status.BEGUN, "r", 2)], ["r"]),
+        ([(Status.HELD, "q", 0)], []),
+    ],
+)
+def test_writers_are_those_that_have_begun_and_were_not_set_aside(tmp_path, rows, writers):
+    table = pa.Table.from_pylist([operator(*row) for row in rows], schema=SCHEMA)
+    write_deltalake(str(tmp_path), table)
+    assert find_writers(None, str(tmp_path)) == writers
+    assert Status.BEGUN not in {row["status"] for row in read_ledger(str(tmp_path))}
