@@ -63,7 +63,7 @@ class OnFailure(StrEnum):
 class Backfill(Strict):
     """An archive of the source's past, with a folder for each stretch of time, which the live pipeline never reads."""
 
-    path: Annotated[str, AfterValidator(check_dated_path)]
+    path: Annotated[Location, AfterValidator(check_dated_path)]
     """The folders, with their time in strftime's directives, in UTC; format, schema and options are the source's."""
 
 

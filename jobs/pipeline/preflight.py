@@ -14,7 +14,9 @@ from jobs.pipeline.commit import Step, transaction
 from jobs.pipeline.delta import RETENTION, TableState, find_restore, last_transaction, read_table
 from jobs.pipeline.errors import (
     CheckpointGoneError,
+    ConfError,
     FileChangedError,
+    Problem,
     ReplayDiffersError,
     SourceChangedError,
     TableBehindError,
@@ -29,7 +31,7 @@ from jobs.pipeline.model import Pipeline
 from jobs.pipeline.reset import reset_app_id
 from jobs.pipeline.source_model import FilesSource
 from jobs.pipeline.sources.source import read_topic_ids
-from jobs.pipeline.storage import exists, modified_ms
+from jobs.pipeline.storage import default_scheme, exists, modified_ms
 from jobs.pipeline.tables import newest_attempted, read_tables, table_path
 
 _COMPARED = (Step.TARGET, Step.QUARANTINE)
@@ -57,6 +59,22 @@ def is_absent(spark: SparkSession, pipeline: Pipeline) -> bool:
     if pipeline.name == pipeline.live_name or not isinstance(source, FilesSource):
         return False
     return not exists(spark, source.path) and not exists(spark, pipeline.checkpoint)
+
+
+def refuse_two_places(spark: SparkSession, pipeline: Pipeline) -> None:
+    """Return if every path is one place; ConfError for those without a scheme where Hadoop's default is not local.
+
+    Python would find them on the driver's disk, Spark on that file system: two drivers would hold one lease.
+    """
+    scheme, sink, source = default_scheme(spark), pipeline.spec.sink, pipeline.spec.source
+    paths = {"sink.path": sink.path, "sink.quarantine_path": sink.quarantine, "state": pipeline.checkpoint}
+    if isinstance(source, FilesSource):
+        paths["source.path"] = source.path
+    bare = {key: path for key, path in paths.items() if path.startswith("/")}
+    if scheme != "file" and bare:
+        why = f"has no scheme, and Spark's default file system is {scheme}:"
+        messages = {key: f"{path} {why}; write file:{path} or {scheme}:{path}" for key, path in bare.items()}
+        raise ConfError([Problem(pipeline.file, 1, key, message) for key, message in messages.items()])
 
 
 def check_start(spark: SparkSession, pipeline: Pipeline) -> Findings:

@@ -29,7 +29,7 @@ from jobs.pipeline.lease import Lease, hold_lease
 from jobs.pipeline.ledger import BatchRecord
 from jobs.pipeline.model import Pipeline
 from jobs.pipeline.offsets import OffsetRange
-from jobs.pipeline.preflight import check_replay, check_start, remember_start
+from jobs.pipeline.preflight import check_replay, check_start, refuse_two_places, remember_start
 from jobs.pipeline.prepare import prepare
 from jobs.pipeline.quality.gathering import USUAL, Gathering, gathering_after
 from jobs.pipeline.source_model import FilesSource
@@ -80,6 +80,7 @@ class PipelineRun:
             raise classify(error) from error
 
     def _start(self, lease: Lease) -> None:
+        refuse_two_places(self.spark, self.pipeline)
         unparsed = open_stream(self.spark, self.pipeline)
         found = check_start(self.spark, self.pipeline)
         self._accepted = read_accepted(self.spark, self.pipeline)

@@ -17,6 +17,12 @@ def local_path(path: str) -> str | None:
     return unquote(url.path) if url.scheme else path
 
 
+def default_scheme(spark: SparkSession) -> str:
+    """Of the file system that Hadoop takes a path without a scheme to lie on."""
+    conf = jvm_session(spark).sessionState().newHadoopConf()
+    return str(jvm_class(spark, "org.apache.hadoop.fs.FileSystem").getDefaultUri(conf).getScheme())
+
+
 def require_spark(spark: SparkSession | None, path: str) -> SparkSession:
     """The session; ValueError without one, for then only local paths can be reached."""
     if spark is None:

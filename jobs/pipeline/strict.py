@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from jobs.pipeline.durations import check_duration, check_wait
+from jobs.pipeline.path_text import check_absolute
 
 
 def as_option(value: Any) -> Any:
@@ -18,8 +19,8 @@ Option = Annotated[str, BeforeValidator(as_option)]
 Duration = Annotated[str, AfterValidator(check_duration)]
 Wait = Annotated[str, AfterValidator(check_wait)]
 """A duration that somebody can wait for: not nothing, at most a year."""
-Location = Annotated[str, Field(min_length=1)]
-"""Where a directory or table lies; never empty, which Spark would take for the working directory."""
+Location = Annotated[str, Field(min_length=1), AfterValidator(check_absolute)]
+"""Where a directory or table lies, never relative to a working directory, as which Spark takes an empty one too."""
 ColumnName = Annotated[str, Field(min_length=1, max_length=255)]
 
 

@@ -9,6 +9,7 @@ from jobs.pipeline.checkpoint_report import describe, verify
 from jobs.pipeline.errors import (
     CheckpointDamagedError,
     CheckpointGoneError,
+    ConfError,
     EsclusaError,
     ReplayDiffersError,
     SourceChangedError,
@@ -324,3 +325,19 @@ def test_the_log_of_files_may_be_summed_up_as_often_as_spark_is_told_to(bench, s
         spark.conf.unset(COMPACT_INTERVAL)
     assert ids(bench) == [0, 1, 2, 3, 4]
     assert len({row["source_range"] for row in bench.ledger()}) == len(bench.ledger()) == 5
+
+
+def test_paths_that_python_and_spark_would_find_in_two_places_are_refused(bench, spark, stream):
+    spark.conf.set("fs.defaultFS", "hdfs://name-node:9000")
+    try:
+        with pytest.raises(ConfError) as caught:
+            stream(1)
+    finally:
+        spark.conf.unset("fs.defaultFS")
+    assert [problem.path for problem in caught.value.problems] == [
+        "sink.path",
+        "sink.quarantine_path",
+        "state",
+        "source.path",
+    ]
+    assert f"write file:{bench.folder}/lake/p or hdfs:{bench.folder}/lake/p" in str(caught.value)

@@ -203,7 +203,7 @@ def test_only_the_wiring_knows_more_than_one_stage():
 
 def test_the_conf_language_imports_nothing_of_jobs_but_the_languages_of_its_words():
     language = {f"pipeline.{name}" for name in ("strict", "source_model", "table_model", "schedule_model", "model")}
-    words = {f"pipeline.{name}" for name in ("cron", "dated_path", "durations")}
+    words = {f"pipeline.{name}" for name in ("cron", "dated_path", "durations", "path_text")}
     assert set().union(*(own_imports(name) for name in language)) == words | language - {"pipeline.model"}
 
 

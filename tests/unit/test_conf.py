@@ -1065,6 +1065,22 @@ def test_a_variable_of_the_command_line_that_is_not_closed_is_refused(bundle, va
     assert "no closing }" in problem.message
 
 
+@pytest.mark.parametrize(
+    ("file", "old", "path"),
+    [
+        ("conf/targets/local.yml", "state: ${data}/state", "state"),
+        ("conf/pipelines/orders.yml", "path: ${lake}/orders", "sink.path"),
+        ("conf/pipelines/orders.yml", "path: ${landing}/orders", "source.path"),
+    ],
+)
+def test_a_place_that_depends_on_the_working_directory_is_refused(bundle, file, old, path):
+    key = old.partition(":")[0]
+    bundle.edit(file, old, f"{key}: data/x")
+    (problem,) = bundle.problems("orders")
+    assert problem.path == path
+    assert problem.message.endswith("write ${root}/data/x")
+
+
 def test_a_variable_of_the_command_line_alone_comes_behind_the_targets(bundle):
     bundle.edit("conf/pipelines/orders.yml", "${lake}", "${warehouse}")
     assert bundle.load("orders", warehouse="${lake}/w").spec.sink.path == f"{bundle.root}/data/lake/w/orders"
