@@ -21,22 +21,27 @@ def follow_environment() -> None:
     named = os.environ.pop(VARIABLE, "")  # not for what this process starts
     if named:
         pids = [int(pid) for pid in named.split(",")]
-        threading.Thread(target=_watch, args=(pids,), name="lifeline", daemon=True).start()
+        # Opened now: whoever is the parent once the JVM has died is another, such as process 1.
+        jvm = os.pidfd_open(os.getppid()) if _SUBMITTED in os.environ else None
+        threading.Thread(target=_watch, args=(pids, jvm), name="lifeline", daemon=True).start()
 
 
-def _watch(pids: Sequence[int]) -> None:
+def _watch(pids: Sequence[int], jvm: int | None) -> None:
     with contextlib.suppress(ProcessLookupError):
         poll = select.poll()
         for pid in pids:
             poll.register(os.pidfd_open(pid), select.POLLIN)
         poll.poll()
-    _end()
+    _end(jvm)
 
 
-def _end() -> None:
+def _end(jvm: int | None) -> None:
     """As after a kill of both: the batch in flight is replayed. Under spark-submit the parent is the JVM."""
     with contextlib.suppress(OSError):
         os.write(2, b"the task that submitted this run has ended; so does this run\n")
-    if _SUBMITTED in os.environ:
-        os.kill(os.getppid(), signal.SIGKILL)
-    os.kill(os.getpid(), signal.SIGKILL)
+    try:
+        if jvm is not None:
+            with contextlib.suppress(ProcessLookupError):  # it has died before
+                signal.pidfd_send_signal(jvm, signal.SIGKILL)
+    finally:
+        os.kill(os.getpid(), signal.SIGKILL)
