@@ -9,7 +9,7 @@ from jobs.pipeline.path_text import check_absolute
 
 
 def as_option(value: Any) -> Any:
-    """Spark reads options as text: YAML's true, 8 and 0.5 are written the way Spark spells them; all else stays."""
+    """Spark reads options as text: true and false as Spark spells them, numbers as they are written; all else stays."""
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value) if isinstance(value, int | float) else value

@@ -40,9 +40,32 @@ def _resolvers() -> dict[str, list[tuple[str, re.Pattern[str]]]]:
     }
 
 
+class _Written:
+    """A number that is text as it is written: where text is wanted, -999.00 is not -999.0, and +5 is not 5."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class _WrittenInt(_Written, int):
+    pass
+
+
+class _WrittenFloat(_Written, float):
+    pass
+
+
+_NUMBERS: dict[str, type[_WrittenInt | _WrittenFloat]] = {f"{_TAG}int": _WrittenInt, f"{_TAG}float": _WrittenFloat}
+
+
 @dataclass(frozen=True, slots=True)
 class Document:
-    """Parsed YAML: `data` as plain Python values, `lines` as path -> 1-based line."""
+    """Parsed YAML: `data` as plain Python values, of which `str` writes numbers as they stand in the file.
+
+    `lines` is path -> 1-based line.
+    """
 
     data: Any
     lines: dict[KeyPath, int]
@@ -154,11 +177,19 @@ class _Reader:
             return node.value
         _require_tag(node, _SCALAR_TAGS)
         try:
-            return self.loader.construct_object(node)
+            return _as_written(node, self.loader.construct_object(node))
         except _MISFITS as error:
             kind, shown = node.tag.removeprefix(_TAG), node.value[:_SHOWN_CHARACTERS]
             message = f"value '{shown}' cannot be read as {kind}; quote it if it is text"
             raise YamlError(message, node.start_mark.line + 1) from error
+
+
+def _as_written(node: yaml.Node, value: Any) -> Any:
+    if node.tag not in _NUMBERS:
+        return value
+    number = _NUMBERS[node.tag](value)
+    number.text = node.value
+    return number
 
 
 def _read_key(node: yaml.Node) -> str:

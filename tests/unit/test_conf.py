@@ -1107,6 +1107,16 @@ def test_a_variable_is_written_as_spark_writes_it(bundle):
     assert bundle.load("orders").spec.source.options["header"] == "true"
 
 
+@pytest.mark.parametrize(
+    ("written", "text"), [("-999.00", "-999.00"), ("+5", "+5"), ("1.10", "1.10"), ("TRUE", "true")]
+)
+def test_a_number_is_text_as_it_is_written_and_a_truth_value_as_spark_writes_it(bundle, written, text):
+    bundle.edit("conf/targets/local.yml", "  servers:", f"  missing: {written}\n  servers:")
+    bundle.edit("conf/pipelines/orders.yml", "header: true", f"nullValue: {written}\n    emptyValue: ${{missing}}")
+    options = bundle.load("orders").spec.source.options
+    assert (options["nullValue"], options["emptyValue"]) == (text, text)
+
+
 def test_a_variable_may_hold_a_secret_for_an_option(bundle):
     bundle.edit("conf/targets/local.yml", "127.0.0.1:9092", "${secret:SERVERS}")
     assert bundle.load("clicks").spec.source.options["kafka.bootstrap.servers"] == "${secret:SERVERS}"

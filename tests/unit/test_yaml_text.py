@@ -48,6 +48,13 @@ def test_truth_values_and_numbers_are_read(text, value):
     assert parse_yaml(f"a: {text}\n").data == {"a": value}
 
 
+@pytest.mark.parametrize("text", ["-999.00", "+5", "1.10", "-0", ".5", "1.0e+3", ".inf", "12345678901234567.890"])
+def test_a_number_is_text_as_it_is_written(text):
+    number = parse_yaml(f"a: {text}\n").data["a"]
+    assert isinstance(number, int | float)
+    assert str(number) == text
+
+
 def test_every_key_and_item_knows_its_line():
     document = parse_yaml("a: 1\nb:\n  c:\n    - x\n    - d: 2\n\n# a comment\ne: {f: 3,\n  g: 4}\n")
     assert {path: document.line_of(path) for path in document.lines} == {
