@@ -23,7 +23,7 @@ $(STAMP): requirements.lock setup.py
 	@command -v java >/dev/null || { echo "no Java found; Spark needs Java 17 or 21. On Debian: sudo apt-get install openjdk-17-jre-headless" >&2; exit 4; }
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "Python 3.11 to 3.13 is needed; this is " + sys.version.split()[0] + ". Choose another with make PYTHON=…")'
 	@echo "setting up $(VENV) (about a minute, once)"
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "on Debian: sudo apt-get install python3-venv" >&2; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) || { echo "on Debian: sudo apt-get install python3-venv" >&2; exit 1; }
 	@$(BIN)/python -m pip install --quiet "$(UV)"
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --require-hashes -r requirements.lock
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
@@ -33,7 +33,7 @@ setup-airflow: setup $(AIRFLOW_STAMP) ## Set up Airflow, in an environment of it
 
 $(AIRFLOW_STAMP): $(STAMP) requirements-airflow.lock setup.py
 	@echo "setting up $(AIRFLOW_VENV) (about a minute, once)"
-	@test -x $(AIRFLOW_BIN)/python || $(PYTHON) -m venv --without-pip $(AIRFLOW_VENV)
+	@test -x $(AIRFLOW_BIN)/python || $(BIN)/python -m venv --without-pip $(AIRFLOW_VENV)
 	@$(BIN)/uv pip sync --quiet --python $(AIRFLOW_BIN)/python --compile-bytecode --require-hashes requirements-airflow.lock
 	@$(BIN)/uv pip install --quiet --python $(AIRFLOW_BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@
