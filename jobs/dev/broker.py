@@ -15,6 +15,7 @@ from pathlib import Path
 from jobs.dev.jars import install_kafka_jars, kafka_folder
 from jobs.dev.processes import free_port
 from jobs.pipeline.errors import UnavailableError
+from jobs.pipeline.session import find_java
 
 START_SECONDS = 60
 STOP_SECONDS = 20
@@ -101,7 +102,7 @@ def running_broker(folder: Path) -> Iterator[Broker]:
 
 def _java(arguments: list[str], log: Path | None = None) -> subprocess.Popen[bytes]:
     memory = ["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
-    command = ["java", *memory, "-cp", f"{kafka_folder()}/*", *arguments]
+    command = [find_java(), *memory, "-cp", f"{kafka_folder()}/*", *arguments]
     output = log.open("ab") if log else subprocess.DEVNULL
     return subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)  # noqa: S603
 

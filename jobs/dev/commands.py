@@ -18,9 +18,9 @@ def setup(with_kafka: bool) -> None:  # noqa: FBT001 - click passes it
 
 def _set_up(*, with_kafka: bool) -> None:
     from jobs.dev import jars  # noqa: PLC0415 - imports pyspark: not for --help
-    from jobs.pipeline.session import require_java  # noqa: PLC0415
+    from jobs.pipeline.session import find_java  # noqa: PLC0415
 
-    require_java()
+    find_java()
     steps = {"JVM jars": jars.install_spark_jars, "class archive": jars.install_class_archive}
     if with_kafka:
         steps["Kafka broker"] = jars.install_kafka_jars

@@ -17,7 +17,7 @@ from jobs.pipeline.conf import load_pipeline
 from jobs.pipeline.errors import EsclusaError, UnavailableError
 from jobs.pipeline.jvm import jvm_class
 from jobs.pipeline.runner import PipelineRun
-from jobs.pipeline.session import PACKAGES, class_archive, jars_folder, start_session
+from jobs.pipeline.session import PACKAGES, class_archive, find_java, jars_folder, start_session
 
 KAFKA_PACKAGES = ("org.apache.kafka:kafka_2.13:4.1.2",)
 LOCK_FILE = Path(__file__).with_name("jars.lock")
@@ -150,7 +150,8 @@ def _hashes(folder: Path) -> dict[str, str]:
 def _retrieve(package: str, folder: Path) -> None:
     ivy = next(_pyspark_jars().glob("ivy-*.jar"))
     pattern = f"{folder}/[artifact]-[revision](-[classifier]).[ext]"
-    command = ["java", "-jar", str(ivy), "-dependency", *package.split(":"), "-confs", "default", "-retrieve", pattern]
+    words = ["-dependency", *package.split(":"), "-confs", "default", "-retrieve", pattern]
+    command = [find_java(), "-jar", str(ivy), *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - no shell, fixed words
     if done.returncode:
         tail = "\n".join(done.stdout.splitlines()[-15:])

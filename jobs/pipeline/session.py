@@ -42,7 +42,7 @@ def start_session(app_name: str, options: dict[str, str]) -> SparkSession:
     """
     builder = SparkSession.Builder().appName(app_name)
     if _SUBMITTED not in os.environ:
-        require_java()
+        find_java()
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # Python workers with this environment's packages
         for key, value in _local_options(options).items():
             builder = builder.config(key, value)
@@ -61,6 +61,19 @@ def read_properties(path: Path) -> dict[str, str]:
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
     pairs = [_PROPERTY.fullmatch(line) for line in _property_lines(text)]
     return {_unescape(pair["key"]): _unescape(pair["value"]).strip() for pair in pairs if pair}
+
+
+def find_java() -> str:
+    """The command that starts a JVM: JAVA_HOME's, as Spark's own scripts have it, or else PATH's.
+
+    Raises UnavailableError, with the command that installs it, where there is no Java.
+    """
+    home = os.environ.get("JAVA_HOME")
+    java = (shutil.which(f"{home}/bin/java") if home else None) or shutil.which("java")
+    if java is None:
+        message = "no Java found; Spark needs Java 17 or 21. On Debian: sudo apt-get install openjdk-17-jre-headless"
+        raise UnavailableError(message)
+    return java
 
 
 def is_jvm_alive() -> bool:
@@ -131,15 +144,6 @@ def _java_options() -> list[str]:
     log_settings = files("jobs.pipeline").joinpath("log4j2.properties")
     options = [f"-Dlog4j2.configurationFile={log_settings}", "-Xshare:auto", "-Xlog:disable", "-Xlog:all=error:stderr"]
     return options + ([f"-XX:SharedArchiveFile={class_archive()}"] if class_archive().is_file() else [])
-
-
-def require_java() -> None:
-    """Raise UnavailableError, with the command that installs it, where there is no Java."""
-    home = os.environ.get("JAVA_HOME")
-    if (home and (Path(home) / "bin" / "java").is_file()) or shutil.which("java"):
-        return
-    message = "no Java found; Spark needs Java 17 or 21. On Debian: sudo apt-get install openjdk-17-jre-headless"
-    raise UnavailableError(message)
 
 
 def _check(spark: SparkSession) -> None:

@@ -59,6 +59,13 @@ def test_without_ensurepip_every_try_names_what_to_install(project):
         assert "sudo apt-get install python3-venv" in done.stderr
 
 
+def test_java_is_found_by_java_home_alone(project):
+    python = project.place("python", PYTHON)
+    project.place("jdk/bin/java", "#!/bin/sh\n")
+    assert "no Java found" in project.make(".venv/.installed", python=python).stderr
+    assert "no Java found" not in project.make(".venv/.installed", python=python, java_home="jdk").stderr
+
+
 def test_airflows_environment_has_the_python_of_the_other(project):
     project.place(
         ".venv/bin/python", '#!/bin/sh\n[ "$*" = "-m venv --without-pip .venv-airflow" ] && mkdir .venv-airflow\n'
