@@ -121,7 +121,7 @@ def load_fleet(bundle: Bundle, fleet: str, names: Iterable[str] = ()) -> tuple[l
 def _missing_pipelines(bundle: Bundle, names: list[str], known: list[str]) -> Iterator[Problem]:
     """Names that are no pipeline, and files that only their ending keeps from being one (all, if no name is given)."""
     folder = bundle.conf / "pipelines"
-    misnamed = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    misnamed = {path.stem: path for path in sorted(folder.glob("[!.]*.yaml"))}
     for name, path in misnamed.items():
         if not names or (name in names and name not in known):
             alone = f"is not read; rename it to {name}.yml"

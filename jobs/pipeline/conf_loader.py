@@ -19,6 +19,7 @@ from jobs.pipeline.conf_rules import (
     location_faults,
     maintenance_faults,
     missing_message,
+    names_in,
     option_faults,
     spark_faults,
     upstream_faults,
@@ -107,7 +108,7 @@ class ConfLoader:
             return
         defined = _own_variables(target).keys() | {ROOT}
         unknown = [name for name in self.bundle.variables if name not in defined]
-        paths = [target.path, *(self.bundle.conf / "pipelines").glob("*.yml")] if unknown else []
+        paths = [target.path, *(self.bundle.conf / "pipelines").glob("[!.]*.yml")] if unknown else []
         texts = [self._read_text(path) or "" for path in paths]
         used = {name for text in (*texts, *self.bundle.variables.values()) for name in names_used(text)}
         for name in unknown:
@@ -139,7 +140,7 @@ class ConfLoader:
         path = folder / f"{self.bundle.target}.yml"
         if path.exists():
             return self._read_file(path)
-        known = sorted(path.stem for path in folder.glob("*.yml"))
+        known = names_in(folder, ".yml")
         hint = did_you_mean(self.bundle.target, known)
         self._add(folder, f"no target '{self.bundle.target}'{hint}; there are: {', '.join(known)}")
         return None

@@ -143,8 +143,11 @@ def fleet_faults(spec: PipelineSpec, written: dict[str, Any], folder: Path) -> I
 
 
 def names_in(folder: Path, suffix: str) -> list[str]:
-    """What the folder's files with this ending are named, sorted; none if there is no such folder."""
-    return sorted(path.stem for path in folder.glob(f"*{suffix}"))
+    """What the folder's files with this ending are named, sorted; none if there is no such folder.
+
+    Hidden files are what editors and copies leave beside conf.
+    """
+    return sorted(path.stem for path in folder.glob(f"[!.]*{suffix}"))
 
 
 def missing_message(path: Path) -> str:

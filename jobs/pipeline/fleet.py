@@ -11,13 +11,13 @@ _FILES_KEPT = 1024
 
 def find_members(folder: Path, fleet: str) -> dict[str, Any]:
     """Names of a fleet's pipelines, sorted, each with its schedule as it is written."""
-    found = {path.stem: _fleet_and_schedule(path) for path in sorted(folder.glob("*.yml"))}
+    found = {path.stem: _fleet_and_schedule(path) for path in sorted(folder.glob("[!.]*.yml"))}
     return {name: schedule for name, (named, schedule) in found.items() if named == fleet}
 
 
 def find_fleets(folder: Path) -> list[str]:
     """Names of all fleets, sorted."""
-    named = [_fleet_and_schedule(path)[0] for path in folder.glob("*.yml")]
+    named = [_fleet_and_schedule(path)[0] for path in folder.glob("[!.]*.yml")]
     return sorted({name for name in named if isinstance(name, str)})
 
 

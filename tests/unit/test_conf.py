@@ -896,10 +896,25 @@ def test_a_file_that_no_pipeline_uses_is_looked_at_with_all_of_conf(bundle, file
     assert load_pipelines(Bundle(bundle.conf))
 
 
-@pytest.mark.parametrize("file", ["suites/.#orders.json", "suites/._orders.json", "schemas/._orders.ddl"])
+@pytest.mark.parametrize(
+    "file",
+    [
+        *("suites/.#orders.json", "suites/._orders.json", "schemas/._orders.ddl"),
+        *("pipelines/.#orders.yml", "pipelines/._orders.yml", "pipelines/._orders.yaml"),
+    ],
+)
 def test_what_editors_leave_beside_conf_is_not_conf(bundle, file):
     bundle.write(f"conf/{file}", "\0")
-    assert load_all(Bundle(bundle.conf))
+    assert [pipeline.name for pipeline in load_all(Bundle(bundle.conf))] == ["clicks", "orders"]
+
+
+def test_what_editors_leave_beside_conf_is_neither_a_target_nor_a_place_where_variables_are_used(bundle):
+    bundle.write("conf/targets/._local.yml", "\0")
+    bundle.write("conf/pipelines/._orders.yml", "path: ${wharehouse}")
+    (problem,) = bundle.problems("orders", target="nowhere")
+    assert problem.message.endswith("there are: local")
+    (problem,) = bundle.problems("orders", wharehouse="/w")
+    assert (problem.file, problem.path) == ("--var", "wharehouse")
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,8 @@ def test_a_fleet_is_the_pipelines_that_name_it(bundle, fleet):
     fleet("a")
     fleet("b")
     fleet("c", "fleet: other\n")
+    fleet("._b", "fleet: copied\n")
+    fleet("._a")
     assert find_fleets(bundle.conf / "pipelines") == ["other", "small"]
     assert find_members(bundle.conf / "pipelines", "small") == {"a": "@hourly", "b": "@hourly"}
     assert loaded(bundle) == (["a", "b"], [])
