@@ -36,10 +36,11 @@ from jobs.pipeline.model import Pipeline
 from jobs.pipeline.prepare import open_tables
 from jobs.pipeline.quality.gate import passed
 from jobs.pipeline.quality.gathering import USUAL, Gathering, gathering_after
-from jobs.pipeline.session import read_properties, start_session
+from jobs.pipeline.session import start_session
 from jobs.pipeline.sinks import ensure_target
 from jobs.pipeline.small_table import SmallTable
 from jobs.pipeline.sources.source import open_stream
+from jobs.pipeline.spark_properties import read_properties
 from jobs.pipeline.stages import compile_stages, fingerprint
 
 ROOT = Path(__file__).parent.parent

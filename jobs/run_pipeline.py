@@ -12,6 +12,7 @@ from jobs.pipeline.conf import load_fleet, load_pipelines
 from jobs.pipeline.dated_path import Interval
 from jobs.pipeline.entrypoint import bundle_options, interval_options, print_error
 from jobs.pipeline.errors import ConfError
+from jobs.pipeline.spark_properties import read_properties
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -103,9 +104,7 @@ def tell_broken(broken: dict[str, ConfError], results: Path | None) -> None:
 
 def bundle_spark(bundle: Bundle, pipelines: "list[Pipeline]") -> dict[str, str]:
     """Spark options of a bundle: conf/spark-defaults.conf, and the target's over them."""
-    from jobs.pipeline.session import read_properties  # noqa: PLC0415
-
-    return read_properties(bundle.conf / "spark-defaults.conf") | dict(pipelines[0].spark)
+    return read_properties(bundle.spark_defaults) | dict(pipelines[0].spark)
 
 
 def reset_all(spark: "SparkSession", pipelines: "list[Pipeline]") -> None:

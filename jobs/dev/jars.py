@@ -17,7 +17,8 @@ from jobs.pipeline.conf import load_pipeline
 from jobs.pipeline.errors import EsclusaError, UnavailableError
 from jobs.pipeline.jvm import jvm_class
 from jobs.pipeline.runner import PipelineRun
-from jobs.pipeline.session import PACKAGES, class_archive, find_java, jars_folder, start_session
+from jobs.pipeline.session import class_archive, find_java, jars_folder, start_session
+from jobs.pipeline.spark_properties import PACKAGES
 
 KAFKA_PACKAGES = ("org.apache.kafka:kafka_2.13:4.1.2",)
 LOCK_FILE = Path(__file__).with_name("jars.lock")

@@ -15,6 +15,7 @@ from jobs.orchestration.spark_environment import SparkEnvironment, SparkEnvironm
 from jobs.pipeline import lifeline
 from jobs.pipeline.bundle import Bundle
 from jobs.pipeline.errors import BatchHeldError, ConfError, StateMismatchError
+from jobs.pipeline.spark_properties import further_packages, read_properties
 
 CONNECTION = "spark_default"
 VAIN = frozenset(error.exit_code for error in (ConfError, BatchHeldError, StateMismatchError))
@@ -33,7 +34,7 @@ class SubmitOperator(SparkSubmitOperator):
     def __init__(self, *, bundle: Bundle, entrypoint: str, spark_conf: dict[str, str], **kwargs: Any) -> None:
         super().__init__(
             application=str(Path(jobs.__file__).parent / f"{entrypoint}.py"),
-            properties_file=str(bundle.conf / "spark-defaults.conf"),
+            properties_file=str(bundle.spark_defaults),
             conf=spark_conf,
             conn_id=CONNECTION,
             **kwargs,
@@ -78,8 +79,14 @@ class SubmitOperator(SparkSubmitOperator):
             raise AirflowFailException(str(error)) from error
         self.env_vars = environment.variables
         if environment.jars:
-            self.jars = ",".join(environment.jars)
-            self.conf = {**(self.conf or {}), "spark.jars.packages": ""}
+            self._take_installed(environment.jars)
+
+    def _take_installed(self, jars: list[str]) -> None:
+        """They come in place of their coordinates. What else the bundle names stays: `--jars` hides its spark.jars."""
+        options = read_properties(self.bundle.spark_defaults) | (self.conf or {})
+        named = filter(None, options.get("spark.jars", "").split(","))
+        self.jars = ",".join(dict.fromkeys([*jars, *named]))
+        self.conf = {**(self.conf or {}), "spark.jars.packages": further_packages(options)}
 
     def _follow_the_connection(self, hook: SparkSubmitHook) -> None:
         """In cluster mode the driver has an environment of its own, and the provider asks YARN or Kubernetes for it."""

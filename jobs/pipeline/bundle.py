@@ -17,3 +17,8 @@ class Bundle:
     def root(self) -> Path:
         """The directory that holds conf/; `${root}` in conf."""
         return self.conf.absolute().parent
+
+    @property
+    def spark_defaults(self) -> Path:
+        """Spark options of every target, as `spark-submit --properties-file` reads them."""
+        return self.conf / "spark-defaults.conf"

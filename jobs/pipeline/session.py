@@ -2,11 +2,9 @@
 
 import logging
 import os
-import re
 import shutil
 import socket
 import sys
-from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 
@@ -15,12 +13,7 @@ from pyspark.sql import SparkSession
 
 from jobs.pipeline.errors import ConfError, Problem, UnavailableError
 from jobs.pipeline.required_options import REQUIRED, required_fault
-
-PACKAGES = (
-    "io.delta:delta-spark_4.2_2.13:4.4.0",
-    "org.apache.spark:spark-sql-kafka-0-10_2.13:4.2.0",
-)
-"""Maven coordinates of the JVM jars; `conf/spark-defaults.conf` names the same."""
+from jobs.pipeline.spark_properties import PACKAGES, further_packages
 
 _CATALOG = {"spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog"}
 """Where a cluster brings no catalog of its own, which may be another that knows Delta."""
@@ -28,11 +21,6 @@ _LOSS_SWITCHES = ("spark.sql.files.ignoreCorruptFiles", "spark.sql.files.ignoreM
 _FORGETTING = "spark.databricks.delta.properties.defaults.setTransactionRetentionDuration"
 _SUBMITTED = "PYSPARK_GATEWAY_PORT"
 _PROBE_SECONDS = 5
-
-_PROPERTY_SPACE = " \t\f"
-_PROPERTY = re.compile(r"(?P<key>(?:\\.|[^\\=: \t\f])*)[ \t\f]*[=:]?[ \t\f]*(?P<value>.*)")
-_PROPERTY_ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|.)")
-_ENDS_IN_ESCAPE = re.compile(r"(?<!\\)(?:\\\\)*\\$")
 
 
 def start_session(app_name: str, options: dict[str, str]) -> SparkSession:
@@ -51,16 +39,6 @@ def start_session(app_name: str, options: dict[str, str]) -> SparkSession:
     logging.getLogger("py4j.clientserver").setLevel(logging.CRITICAL)
     _check(spark)
     return spark
-
-
-def read_properties(path: Path) -> dict[str, str]:
-    r"""A spark-defaults.conf, read as spark-submit does: by java.util.Properties, values trimmed; empty without it.
-
-    Key and value stand apart by white space, `=` or `:`; # and ! begin comments; \ escapes, and joins lines.
-    """
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    pairs = [_PROPERTY.fullmatch(line) for line in _property_lines(text)]
-    return {_unescape(pair["key"]): _unescape(pair["value"]).strip() for pair in pairs if pair}
 
 
 def find_java() -> str:
@@ -105,39 +83,25 @@ def class_archive() -> Path:
     return jars_folder().parent / "spark.jsa"
 
 
-def _property_lines(text: str) -> Iterator[str]:
-    lines = iter(text.split("\n"))
-    for first in lines:
-        line = first.lstrip(_PROPERTY_SPACE)
-        if line.startswith(("#", "!")):
-            continue
-        while _ENDS_IN_ESCAPE.search(line):
-            line = line[:-1] + next(lines, "").lstrip(_PROPERTY_SPACE)
-        if line:
-            yield line
-
-
-def _unescape(text: str) -> str:
-    return _PROPERTY_ESCAPE.sub(lambda match: _escaped(match.group(1)), text)
-
-
-def _escaped(sign: str) -> str:
-    return chr(int(sign[1:], 16)) if len(sign) > 1 else {"t": "\t", "n": "\n", "r": "\r", "f": "\f"}.get(sign, sign)
-
-
 def _local_options(options: dict[str, str]) -> dict[str, str]:
     result = {"spark.ui.enabled": "false", "spark.ui.showConsoleProgress": "false", "spark.driver.host": "localhost"}
     result |= {"spark.driver.bindAddress": "127.0.0.1"} | REQUIRED | _CATALOG | options
     jars = jars_folder()
     if jars.is_dir():
-        result.pop("spark.jars.packages", None)
-        result["spark.driver.extraClassPath"] = ":".join(map(str, sorted(jars.glob("*.jar"))))
+        result["spark.jars.packages"] = further_packages(result)
+        result["spark.driver.extraClassPath"] = _class_path(jars, result.get("spark.driver.extraClassPath", ""))
     else:
         result.setdefault("spark.jars.packages", ",".join(PACKAGES))
     result["spark.driver.extraJavaOptions"] = " ".join(
         [*_java_options(), result.get("spark.driver.extraJavaOptions", "")]
     )
     return result
+
+
+def _class_path(jars: Path, given: str) -> str:
+    """Esclusa's jars first. Without more behind them the class archive fits, which was recorded so."""
+    ours = map(str, sorted(jars.glob("*.jar")))
+    return ":".join(dict.fromkeys([*ours, *filter(None, given.split(":"))]))
 
 
 def _java_options() -> list[str]:

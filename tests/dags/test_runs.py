@@ -10,6 +10,8 @@ from airflow.sdk.exceptions import AirflowFailException
 from airflow.utils.session import create_session
 from sqlalchemy import select
 
+from jobs.pipeline.spark_properties import PACKAGES
+
 
 def batch(number, status="done", rows=10, quarantined=0, **more):
     counts = {
@@ -122,6 +124,16 @@ def test_a_submit_goes_to_the_connections_master_with_the_targets_options(tried,
     home, python = (tried.folder / ".venv/variables").read_text().strip().split("|")
     assert home.endswith(".venv/lib/python3.11/site-packages/pyspark")
     assert python == str(tried.folder / ".venv/bin/python")
+
+
+def test_installed_jars_take_the_place_of_their_coordinates_and_those_of_the_user_stay(tried, run):
+    ours = tried.write(".venv/share/esclusa/jars/delta.jar", "")
+    coordinates = f"{PACKAGES[0]},com.acme:one:1.0"
+    tried.write("conf/spark-defaults.conf", f"spark.jars.packages {coordinates}\nspark.jars /acme/two.jar\n")
+    run(dag_of(tried, "jars", 0))
+    argv = tried.argv
+    assert argv[argv.index("--jars") + 1] == f"{ours},/acme/two.jar"
+    assert [word for word in argv if word.startswith("spark.jars.packages")] == ["spark.jars.packages=com.acme:one:1.0"]
 
 
 @pytest.mark.parametrize("connection", [None, {"conn_type": "spark"}])

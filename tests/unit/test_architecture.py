@@ -8,6 +8,7 @@ import pytest
 
 import jobs
 from jobs.pipeline.required_options import REQUIRED
+from jobs.pipeline.spark_properties import PACKAGES, read_properties
 
 JOBS = Path(jobs.__file__).parent
 ROOT = JOBS.parent
@@ -18,7 +19,7 @@ HEAVY = {"pyspark", "py4j", "pyarrow", "pandas", "numpy", "deltalake", "delta", 
 LAYERS = {
     "words": [
         *["errors", "failpoints", "hints", "lifeline", "terminal", "yaml_text", "ddl", "columns", "record", "jvm"],
-        *["durations", "path_text", "required_options", "option_values", "bundle"],
+        *["durations", "path_text", "required_options", "option_values", "bundle", "spark_properties"],
         *["quality.strftime", "quality.conditions", "offsets"],
     ],
     "words made of words": ["cron", "fleet", "storage", "dated_path", "sources.ranges"],
@@ -97,6 +98,7 @@ LIGHT = [
     "pipeline.quality.suite",
     "pipeline.quality.verdict",
     "pipeline.schedule_model",
+    "pipeline.spark_properties",
 ]
 
 
@@ -308,8 +310,6 @@ def test_no_module_beside_the_entrypoints_shadows_the_standard_library_or_a_depe
 
 
 def test_spark_submit_and_the_session_take_the_same_jars():
-    from jobs.pipeline.session import PACKAGES, read_properties  # noqa: PLC0415 - imports pyspark
-
     shipped = read_properties(ROOT / "conf" / "spark-defaults.conf")
     assert shipped["spark.jars.packages"].split(",") == list(PACKAGES)
     assert shipped.items() >= REQUIRED.items()

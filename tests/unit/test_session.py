@@ -1,37 +1,43 @@
 import pytest
 
+from jobs.pipeline import session
 from jobs.pipeline.required_options import REQUIRED
-from jobs.pipeline.session import _required_problems, read_properties
+from jobs.pipeline.session import _local_options, _required_problems
+from jobs.pipeline.spark_properties import PACKAGES
 
 
-@pytest.mark.parametrize(
-    ("text", "options"),
-    [
-        ("", {}),
-        ("# spark.a 1\n\n   \n", {}),
-        ("spark.a 1\nspark.b=2\n", {"spark.a": "1", "spark.b": "2"}),
-        ("  spark.a     1 2  \n", {"spark.a": "1 2"}),
-        ("spark.a -Dx=1 -Dy=2\n", {"spark.a": "-Dx=1 -Dy=2"}),
-        ("spark.a=-Dx=1 -Dy=2\n", {"spark.a": "-Dx=1 -Dy=2"}),
-        ("spark.a\t1\n", {"spark.a": "1"}),
-        ("spark.a = 1\n", {"spark.a": "1"}),
-        ("spark.a 1\nspark.a 2\n", {"spark.a": "2"}),
-        ("spark.a: 1\nspark.b:2\n", {"spark.a": "1", "spark.b": "2"}),
-        ("spark.a = = 1\n", {"spark.a": "= 1"}),
-        ("spark.a\nspark.b=\n", {"spark.a": "", "spark.b": ""}),
-        ("! spark.a 1\n  # spark.b 1\n", {}),
-        ("spark.a 1,\\\n    2\nspark.b 3\\\\\nspark.c 4\\", {"spark.a": "1,2", "spark.b": "3\\", "spark.c": "4"}),
-        (r"spark\=a\:b\ c d\te\u0041\q", {"spark=a:b c": "d\teAq"}),
-        ("spark.a é\n", {"spark.a": "é"}),
-    ],
-)
-def test_properties_read_as_spark_submit_reads_them(tmp_path, text, options):
-    (tmp_path / "spark-defaults.conf").write_text(text, encoding="utf-8")
-    assert read_properties(tmp_path / "spark-defaults.conf") == options
+@pytest.fixture
+def jars(tmp_path, monkeypatch):
+    """Paths of what `esclusa setup` has installed."""
+    folder = tmp_path / "jars"
+    folder.mkdir()
+    monkeypatch.setattr(session, "jars_folder", lambda: folder)
+    paths = [folder / name for name in ("a.jar", "b.jar")]
+    for path in paths:
+        path.touch()
+    return list(map(str, paths))
 
 
-def test_properties_that_are_not_there_are_none(tmp_path):
-    assert read_properties(tmp_path / "spark-defaults.conf") == {}
+def test_jars_that_are_installed_are_not_fetched_and_those_of_the_user_come_behind_them(jars):
+    options = {
+        "spark.jars.packages": f"com.acme:one:1.0,{PACKAGES[0]}",
+        "spark.driver.extraClassPath": f"/acme/*:{jars[0]}:/acme/conf",
+    }
+    resolved = _local_options(options)
+    assert resolved["spark.jars.packages"] == "com.acme:one:1.0"
+    assert resolved["spark.driver.extraClassPath"].split(":") == [*jars, "/acme/*", "/acme/conf"]
+
+
+def test_of_jars_that_are_installed_alone_none_is_fetched(jars):
+    resolved = _local_options({"spark.jars.packages": ",".join(PACKAGES)})
+    assert resolved["spark.jars.packages"] == ""
+    assert resolved["spark.driver.extraClassPath"].split(":") == jars
+
+
+def test_without_installed_jars_those_that_are_named_are_fetched_or_esclusas_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(session, "jars_folder", lambda: tmp_path / "none")
+    assert _local_options({})["spark.jars.packages"] == ",".join(PACKAGES)
+    assert _local_options({"spark.jars.packages": "a:b:1"})["spark.jars.packages"] == "a:b:1"
 
 
 @pytest.mark.parametrize(
