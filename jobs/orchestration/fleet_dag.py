@@ -136,6 +136,6 @@ def build_fleet_dag(bundle: Bundle, fleet: str, pipelines: list[Pipeline]) -> DA
         for name in names:
             table = target_table(name)
             run >> PublishMemberOperator(
-                task_id=name, bundle=bundle, subject=Subject(name), table=table, trigger_rule="all_done", retries=0
+                task_id=name, bundle=bundle, subject=Subject(name), table=table, trigger_rule="all_done"
             )
     return dag

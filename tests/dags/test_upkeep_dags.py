@@ -36,6 +36,13 @@ for word in words:
         Path(value).write_text(json.dumps({"rows": answer["rows"], "rows_written": answer["rows"]["written"]}))
 sys.exit(answer["code"])
 """
+# Cannot read the ledger while `away` lies there, and takes that away.
+AWAY_ONCE = """\
+#!/bin/sh
+here=$(dirname "$0")/..
+rm "$here/away" 2>/dev/null && exit 4
+exec cat "$here/ledger"
+"""
 
 
 @pytest.fixture
@@ -226,6 +233,17 @@ def test_only_what_repeating_can_help_is_run_again(tried, fleet, submits):
         "g_held": "failed",
         "g_killed": "success",
     }
+
+
+def test_an_event_that_the_ledger_cannot_be_asked_about_is_tried_again(tried, fleet, submits):
+    dag = fleet("j_done")
+    submits({"code": 0, "ends": {"j_done": 0}})
+    tried.ledger(batch(0))
+    tried.write(".venv/away", "")
+    tried.write(".venv/bin/esclusa", AWAY_ONCE)
+    assert run(dag)["j_done"] == "success"
+    assert [extra["rows"] for extra in events("j_done")] == [10]
+    assert not (tried.folder / ".venv/away").exists()
 
 
 def test_what_has_not_ended_when_no_try_is_left_fails_and_the_others_stand(tried, fleet, submits):
