@@ -21,6 +21,11 @@ def event_extra(batches: Sequence[Batch], last: Mapping[str, Any] | None) -> dic
     return counts | {"query_id": done[-1]["query_id"], "batch_ids": [batch["batch_id"] for batch in done]}
 
 
+def reaches_back(batches: Sequence[Batch], last: Mapping[str, Any] | None) -> bool:
+    """Whether the last event's batch is among these, so that all those behind it are."""
+    return _place_of(batches, last) is not None
+
+
 def backfill_extra(batches: Sequence[Batch], events: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
     """What was committed of an interval, whichever of its folders it is of, and is in none of these events' extras.
 
@@ -50,11 +55,17 @@ def _count(done: Sequence[Batch]) -> dict[str, Any] | None:
 
 
 def _behind(batches: Sequence[Batch], last: Mapping[str, Any] | None) -> Sequence[Batch]:
+    place = _place_of(batches, last)
+    return batches if place is None else batches[place + 1 :]
+
+
+def _place_of(batches: Sequence[Batch], last: Mapping[str, Any] | None) -> int | None:
+    """Where the newest row of the last event's batch stands."""
     if last is None:
-        return batches
+        return None
     known = (last["query_id"], last["batch_ids"][-1])
     places = [place for place, batch in enumerate(batches) if (batch["query_id"], batch["batch_id"]) == known]
-    return batches[places[-1] + 1 :] if places else batches
+    return places[-1] if places else None
 
 
 def held_batch(batches: Sequence[Batch]) -> Batch | None:

@@ -7,8 +7,8 @@ from typing import Any
 from airflow.sdk import Asset, BaseOperator, Context
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from jobs.orchestration.accounts import backfill_extra, event_extra, held_reason
-from jobs.orchestration.spark_environment import NEWEST, SparkEnvironmentError, environment_of
+from jobs.orchestration.accounts import backfill_extra, event_extra, held_reason, reaches_back
+from jobs.orchestration.spark_environment import ALL, NEWEST, SparkEnvironmentError, environment_of
 from jobs.orchestration.subject import Subject, interval_of
 from jobs.orchestration.submission import SubmitOperator
 from jobs.orchestration.triggers import WaitTrigger
@@ -89,16 +89,24 @@ class PublishOperator(BaseOperator):
 
     def publish(self, context: Context) -> dict[str, Any]:
         """Emit the event; AirflowSkipException if there is nothing to say."""
-        batches = environment_of(self.bundle).read_ledger(self.bundle, self.subject.names(context))
         extras = self._find_extras(context)
         if interval_of(context) is None:
-            extra = event_extra(batches, next((one for one in extras if "batch_ids" in one), None))  # none of a person
+            last = next((one for one in extras if "batch_ids" in one), None)  # none of a person
+            extra = event_extra(self._read_ledger(context, last), last)
         else:
-            extra = backfill_extra(batches, extras)
+            extra = backfill_extra(self._read_ledger(context, None), extras)
         if extra is None:
             raise AirflowSkipException("no rows were committed since the last event")
         context["outlet_events"][self.table].extra = extra
         return extra
+
+    def _read_ledger(self, context: Context, last: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+        """Back to the last event's batch at least; all rows, where that is not among the newest."""
+        environment, names = environment_of(self.bundle), self.subject.names(context)
+        batches = environment.read_ledger(self.bundle, names, NEWEST)
+        if len(batches) < NEWEST or reaches_back(batches, last):
+            return batches
+        return environment.read_ledger(self.bundle, names, ALL)
 
     def _find_extras(self, context: Context) -> Iterator[Mapping[str, Any]]:
         """Of all events of the table, newest first: a backfill may emit thousands between two of live runs."""

@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,9 @@ from typing import Any
 from jobs.pipeline.bundle import Bundle
 
 NEWEST = 1000
-"""Rows of the ledger, and events, that are looked at: far more than the batches between two events."""
+"""Rows of the ledger, and events, that are looked at first: far more than the batches between two events."""
+ALL = sys.maxsize
+"""As many rows as the ledger has."""
 
 
 class SparkEnvironmentError(Exception):
@@ -47,11 +50,11 @@ class SparkEnvironment:
         """JVM jars that `esclusa setup` put here; empty: spark-submit fetches what spark.jars.packages names."""
         return [str(path) for path in sorted(self.folder.glob("share/esclusa/jars/*.jar"))]
 
-    def read_ledger(self, bundle: Bundle, pipelines: Sequence[str]) -> list[dict[str, Any]]:
-        """The newest batches of pipelines, of each oldest first, by `esclusa status`. Starts no Spark."""
+    def read_ledger(self, bundle: Bundle, pipelines: Sequence[str], newest: int = NEWEST) -> list[dict[str, Any]]:
+        """The newest batches of each of the pipelines, oldest first, by `esclusa status`. Starts no Spark."""
         if not pipelines:
             return []
-        done = self.run_esclusa(bundle, ["status", *pipelines, "--json", "--last", str(NEWEST)])
+        done = self.run_esclusa(bundle, ["status", *pipelines, "--json", "--last", str(newest)])
         if done.returncode:
             raise SparkEnvironmentError(f"esclusa status ended with {done.returncode}: {done.stderr.strip()}")
         return [json.loads(line) for line in done.stdout.splitlines()]

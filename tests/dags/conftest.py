@@ -62,7 +62,10 @@ exit "$code"
 ESCLUSA = """\
 #!/bin/sh
 here=$(dirname "$0")/..
-if [ "$1" = status ]; then exec cat "$here/ledger"; fi
+if [ "$1" = status ]; then
+  while [ "$1" != --last ]; do shift; done
+  exec tail -n "$2" "$here/ledger"
+fi
 printf '%s\\n' "$@" > "$here/release"
 cat "$here/release_says" >&2
 cp "$here/ledger_then" "$here/ledger"

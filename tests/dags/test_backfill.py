@@ -10,6 +10,7 @@ from airflow.utils.session import create_session
 from sqlalchemy import select
 
 from jobs.orchestration import operators
+from jobs.orchestration.spark_environment import NEWEST
 
 START, END = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 3, tzinfo=UTC)
 
@@ -79,10 +80,10 @@ def test_a_backfill_announces_its_batches_once_and_live_runs_go_on_behind_their_
     tried.ledger(batch("told"))
     run(dag)
     with in_backfill():
-        tried.ledger(batch("told@2026-01-01"), batch("told@2026-01-02"))
+        tried.ledger(*(batch("told@2026-01-01", number) for number in range(NEWEST)), batch("told@2026-01-02"))
         assert [run(dag)["publish"] for _ in range(2)] == ["success", "skipped"]
     tried.ledger(batch("told"), batch("told", 1, rows=1))
     run(dag)
     live, interval, later = extras("told")
     assert (live["batch_ids"], later["batch_ids"], later["rows"]) == ([0], [1], 1)
-    assert (interval["rows"], interval["pipelines"]) == (20, ["told@2026-01-01", "told@2026-01-02"])
+    assert (interval["rows"], interval["pipelines"]) == (10 * (NEWEST + 1), ["told@2026-01-01", "told@2026-01-02"])

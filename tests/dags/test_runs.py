@@ -10,6 +10,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from airflow.utils.session import create_session
 from sqlalchemy import select
 
+from jobs.orchestration.spark_environment import NEWEST
 from jobs.pipeline.spark_properties import PACKAGES
 
 
@@ -59,6 +60,15 @@ def test_rows_committed_are_an_event_and_the_next_event_begins_behind_it(tried, 
     tried.ledger(batch(0), batch(1), batch(2, rows=1), batch(3, status="held", rows=0))
     run(dag)
     assert events("done")[1:] == [{"rows": 1, "quarantined": 0, "target_version": 2, "query_id": "q", "batch_ids": [2]}]
+
+
+def test_rows_of_more_batches_than_are_looked_at_first_are_an_event_as_well(tried, run):
+    dag = dag_of(tried, "many", 0, 0, 0)
+    first, second = NEWEST + 2, 2 * NEWEST + 4
+    for count in (first, second, second):
+        tried.ledger(*map(batch, range(count)))
+        run(dag)
+    assert [extra["batch_ids"] for extra in events("many")] == [[*range(first)], [*range(first, second)]]
 
 
 def test_a_run_that_only_quarantined_emits_no_event(tried, run):
