@@ -48,15 +48,17 @@ def parent_of(pid: int) -> int:
     return int(_status(pid)[1][_PARENT])
 
 
-def signal_process(pid: int, number: signal.Signals) -> None:
-    """Send a signal, if the process still lives."""
+def signal_process(pid: int, number: signal.Signals) -> bool:
+    """Send a signal, if the process still lives; returns whether it does."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
+        return True
+    return False
 
 
-def kill_process(pid: int) -> None:
-    """SIGKILL, if it still lives."""
-    signal_process(pid, signal.SIGKILL)
+def kill_process(pid: int) -> bool:
+    """SIGKILL, if it still lives; returns whether it did."""
+    return signal_process(pid, signal.SIGKILL)
 
 
 def end_process(pid: int, grace_seconds: float) -> None:

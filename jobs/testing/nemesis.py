@@ -235,8 +235,8 @@ class _Watch:
         elapsed = time.monotonic() - self._started
         if self.kill and not self.was_struck and self._is_due(self.kill.moment, elapsed):
             self._count(elapsed)
-            strike(self.process.pid, self.kill.victims)
-            self.was_struck = True
+            # Nobody is hit where the JVM is to die and has not begun yet: the next tick tries again.
+            self.was_struck = strike(self.process.pid, self.kill.victims) > 0
         self.looks_now = elapsed - self._looked > LOOK_SECONDS
         if self.looks_now:
             self._look(elapsed)
@@ -295,8 +295,13 @@ def _is_match(entry: os.DirEntry[str], moment: AtFile) -> bool:
     return has_name and (not moment.least_bytes or entry.stat().st_size >= moment.least_bytes)
 
 
-def strike(session: int, victims: Victims) -> None:
-    """SIGKILL to the session's Python processes, its JVM, or all; the JVM first, for Python may outlive the look."""
-    for pid, name in sorted(members(session).items(), key=lambda item: item[1] != "java"):
-        if victims is Victims.BOTH or (name == "java") == (victims is Victims.JVM):
-            kill_process(pid)
+def strike(session: int, victims: Victims) -> int:
+    """SIGKILL to the session's Python processes, its JVM, or all; returns how many it hit.
+
+    The JVM first, for Python may outlive the look.
+    """
+    return sum(
+        kill_process(pid)
+        for pid, name in sorted(members(session).items(), key=lambda item: item[1] != "java")
+        if victims is Victims.BOTH or (name == "java") == (victims is Victims.JVM)
+    )

@@ -78,9 +78,9 @@ def save_result(folder: Path, result: LaneResult) -> None:
     (folder / _FILE).write_text(json.dumps(asdict(result)), encoding="utf-8")
 
 
-def load_results(folders: Iterable[Path]) -> list[LaneResult]:
-    """Of all lanes that have been audited in these folders of evidence."""
-    return [_parse(file) for folder in folders for file in sorted(folder.glob(f"*/{_FILE}"))]
+def load_results(folder: Path) -> list[LaneResult]:
+    """Of all lanes that have been audited in this folder of evidence."""
+    return [_parse(file) for file in sorted(folder.glob(f"*/{_FILE}"))]
 
 
 def _parse(file: Path) -> LaneResult:

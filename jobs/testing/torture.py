@@ -26,6 +26,7 @@ from jobs.testing.workshop import Plan, Workshop, has_faults, plan, run_baseline
 
 _SECONDS_A_MINUTE = 60
 _FOLDER = click.Path(path_type=Path)
+_EVIDENCE = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
 @click.command()
@@ -35,15 +36,25 @@ _FOLDER = click.Path(path_type=Path)
 @click.option("--lanes", type=int, default=2, show_default=True, help="Pipelines that are killed at the same time.")
 @click.option("--minutes", type=float, default=inf, help="Begin no further kill after so long; by default all.")
 @click.option("--folder", type=_FOLDER, help="Where the evidence stays; by default a new one.")
-@click.option("--sum", "summed", type=_FOLDER, multiple=True, help="Run nothing; add up the evidence of earlier runs.")
+@click.option(
+    "--sum", "summed", type=_EVIDENCE, multiple=True, help="Run nothing; add up the evidence of earlier runs."
+)
 def main(summed: tuple[Path, ...], **options: Any) -> None:
     """Kill pipelines at every point of a batch; check that nothing is lost, doubled or misplaced."""
     console = open_console()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    results = load_results(summed) if summed else Torture(console=console, **options).run()
+    results = _load_each(summed) if summed else Torture(console=console, **options).run()
     console.print(make_table(results), soft_wrap=False)
     console.print(describe_cost(results))
     sys.exit(any(result.violations for result in results))
+
+
+def _load_each(folders: tuple[Path, ...]) -> list[LaneResult]:
+    loaded = {folder: load_results(folder) for folder in folders}
+    for folder, results in loaded.items():
+        if not results:
+            raise click.BadParameter(f"{folder} holds no lane that was audited", param_hint="--sum")
+    return [result for results in loaded.values() for result in results]
 
 
 @dataclass(frozen=True, slots=True)

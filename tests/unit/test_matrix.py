@@ -144,8 +144,9 @@ def test_results_outlive_the_process_and_add_up(tmp_path):
         folder = tmp_path / str(number) / "x"
         folder.mkdir(parents=True)
         save_result(folder, result)
-    found = load_results([tmp_path / "0", tmp_path / "1", tmp_path / "2"])
+    found = [*load_results(tmp_path / "0"), *load_results(tmp_path / "1")]
     assert found == results
+    assert load_results(tmp_path / "2") == []
     assert printed(*found)["all, 0 ids"][-7:] == ["2", "2", "1", "0", "0", "2.5", "2.5"]
 
 

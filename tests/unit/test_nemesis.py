@@ -1,3 +1,4 @@
+import shutil
 import signal
 import sys
 
@@ -49,6 +50,17 @@ def test_a_time_may_begin_with_a_request_to_end(tmp_path):
     script = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {SLEEP}"
     assert nemesis(tmp_path, script).run(Kill(AtTime(0.3, 0.3), Victims.BOTH)).exit_code == -signal.SIGKILL
     assert nemesis(tmp_path, SLEEP).run(Kill(AtTime(0.3, 20), Victims.BOTH)).exit_code == -signal.SIGTERM
+
+
+def test_a_kill_of_a_jvm_that_has_not_begun_waits_for_it(tmp_path):
+    java = shutil.copy("/bin/sleep", tmp_path / "java")
+    script = "import subprocess, sys; sys.exit(subprocess.call([sys.argv[1], '5']) == -9 and 9)"
+    outcome = nemesis(tmp_path, script, java).run(Kill(AtTime(0), Victims.JVM))
+    assert (outcome.was_killed, outcome.exit_code) == (True, 9)
+
+
+def test_a_kill_that_hits_nobody_is_none(tmp_path):
+    assert not nemesis(tmp_path, "").run(Kill(AtTime(0), Victims.JVM)).was_killed
 
 
 def test_the_first_new_version_of_a_table_is_the_recovery(tmp_path):

@@ -1,3 +1,4 @@
+import signal
 import threading
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -5,10 +6,12 @@ from math import inf
 from types import SimpleNamespace
 
 import pytest
+from click.testing import CliRunner
 
 from jobs.testing import torture
 from jobs.testing.checker import Conservation
 from jobs.testing.lane import Lane
+from jobs.testing.tally import LaneResult, save_result
 from jobs.testing.torture import Torture
 
 NAMES = ("first", "second", "third")
@@ -61,3 +64,32 @@ def test_an_interrupted_session_audits_the_lanes_in_flight_and_begins_no_other(t
         session.run()
     assert begun == ["first"]
     assert (tmp_path / "first" / "result.json").exists()
+
+
+@pytest.fixture
+def evidence(tmp_path):
+    """Function: a folder of evidence with one lane of so many violations; the option that names it."""
+    before = signal.getsignal(signal.SIGTERM)  # the command sets its own
+
+    def write(name, violations):
+        (tmp_path / name / "lane").mkdir(parents=True)
+        save_result(tmp_path / name / "lane", LaneResult("lane", 10, violations, "", ()))
+        return f"--sum={tmp_path / name}"
+
+    yield write
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_evidence_is_added_up_and_one_violation_is_a_failure(evidence):
+    sound, broken = evidence("sound", 0), evidence("broken", 1)
+    assert CliRunner().invoke(torture.main, [sound]).exit_code == 0
+    assert CliRunner().invoke(torture.main, [sound, broken]).exit_code == 1
+
+
+@pytest.mark.parametrize("name", ["nowhere", "empty", "sound/lane"])
+def test_a_folder_without_evidence_is_no_sound_one(tmp_path, evidence, name):
+    sound = evidence("sound", 0)
+    (tmp_path / "empty").mkdir()
+    done = CliRunner().invoke(torture.main, [sound, f"--sum={tmp_path / name}"])
+    assert done.exit_code == 2
+    assert name in done.stderr
