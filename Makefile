@@ -20,7 +20,8 @@ setup: $(STAMP) ## Set up: virtual environment, locked dependencies, JVM jars
 	@$(BIN)/esclusa setup
 
 $(STAMP): requirements.lock setup.py
-	@command -v java >/dev/null || test -x "$$JAVA_HOME/bin/java" || { echo "no Java found; Spark needs Java 17 or 21. On Debian: sudo apt-get install openjdk-17-jre-headless" >&2; exit 4; }
+	@test -z "$$JAVA_HOME" || test -x "$$JAVA_HOME/bin/java" || { echo "JAVA_HOME is $$JAVA_HOME, and there is no bin/java in it; set it right, or unset it" >&2; exit 4; }
+	@test -n "$$JAVA_HOME" || command -v java >/dev/null || { echo "no Java found; Spark needs Java 17 or 21. On Debian: sudo apt-get install openjdk-17-jre-headless" >&2; exit 4; }
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "Python 3.11 to 3.13 is needed; this is " + sys.version.split()[0] + ". Choose another with make PYTHON=…")'
 	@echo "setting up $(VENV) (about a minute, once)"
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) || { echo "on Debian: sudo apt-get install python3-venv" >&2; exit 1; }

@@ -14,8 +14,8 @@ from jobs.pipeline.model import Pipeline
 from jobs.pipeline.prepare import prepare
 from jobs.pipeline.quality.gate import drop_all
 from jobs.pipeline.release import Decision, apply_release, find_release, release_transaction
-from jobs.pipeline.stages import compile_stages
-from jobs.pipeline.tables import newest_batches
+from jobs.pipeline.stages import compile_stages, missing_code
+from jobs.pipeline.tables import newest_in, read_tables
 
 
 def pin_or_resume(
@@ -31,9 +31,11 @@ def pin_or_resume(
         return _at(prepared, _pin(prepared, spark, batch_id, is_released=False)), frozenset()
     manifest = read_manifest(spark, pipeline.checkpoint, batch_id)
     done = steps_done(spark, manifest.pipeline if manifest else pipeline, prepared.query_id, batch_id)
+    if Step.LEDGER in done:  # nothing is left to do by any conf
+        return prepared, done
     if manifest and done:
         resumed = _resume(prepared, unparsed, manifest, done)
-        return (_with_release(resumed, unparsed, batch_id) if manifest.is_released else resumed), done
+        return (resumed if manifest.is_released is False else _with_release(resumed, unparsed, batch_id)), done
     released = _with_release(prepared, unparsed, batch_id)
     if done:
         return released, done
@@ -62,15 +64,11 @@ def _resume(
 
     Raises TransformChangedError if the code of a transform that decided about committed rows is not there any more.
     """
-    pinned, why = prepared, None
-    if manifest.pipeline != prepared.stages.pipeline:
+    pinned, why = prepared, missing_code(manifest.pipeline)
+    if why is None and manifest.pipeline != prepared.stages.pipeline:
         pipeline = _over_todays_table(manifest.pipeline, prepared.stages.pipeline)
-        try:
-            own = prepare(unparsed.sparkSession, unparsed, pipeline, prepared.lease)
-        except (ImportError, AttributeError) as error:
-            why = str(error)
-        else:
-            pinned = replace(own, query_id=prepared.query_id)
+        own = prepare(unparsed.sparkSession, unparsed, pipeline, prepared.lease)
+        pinned = replace(own, query_id=prepared.query_id)
     if why or pinned.fingerprint != manifest.fingerprint:
         message = (
             f"batch {manifest.batch_id} is committed in part ({', '.join(sorted(done))}), and the code of its Python "
@@ -110,5 +108,5 @@ def _with_release(prepared: PreparedPipeline, unparsed: DataFrame, batch_id: int
 
 def steps_done(spark: SparkSession, pipeline: Pipeline, query_id: str, batch_id: int) -> frozenset[Step]:
     """Which writes of this batch an earlier attempt made; asked for batches that can be replays only."""
-    newest = newest_batches(spark, pipeline, query_id)
+    newest = newest_in(read_tables(spark, pipeline, query_id))
     return frozenset(step for step in Step if newest[step] >= batch_id)

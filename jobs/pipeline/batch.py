@@ -191,8 +191,7 @@ class SparkBatch:
         if known and all(self.prepared.ledger.last_version_of(one.app_id) is None for one in known):
             pipeline, now = self.prepared.stages.pipeline, datetime.now(UTC)
             row = operator_row(pipeline.name, Status.BEGUN, "its first commit follows", now)
-            self.prepared.lease.check()
-            self.prepared.ledger.append([row | {"query_id": self.prepared.query_id}], begun)
+            self.prepared.ledger.append([row | {"query_id": self.prepared.query_id}], begun, self.prepared.lease)
 
     def commit_quarantine(self, verdict: Verdict) -> None:
         """A commit without a Spark job; one more scan where the gate could not gather every row."""
@@ -202,8 +201,7 @@ class SparkBatch:
         with self._timed("quarantine"):
             if verdict.is_gathered:
                 rows = gathered_rows((*verdict.malformed.rows, *verdict.unfit.rows), self._envelope())
-                self.prepared.lease.check()
-                self._quarantine = self.prepared.quarantine.append(rows, wanted)
+                self._quarantine = self.prepared.quarantine.append(rows, wanted, self.prepared.lease)
             else:
                 bad = set_apart_rows(self._parse(), self.prepared.stages, verdict)
                 path = self.prepared.stages.pipeline.quarantine_path
@@ -228,8 +226,7 @@ class SparkBatch:
         """Append the ledger row."""
         release = self.prepared.release
         record = self._ledger_row(verdict, Status.DONE, release.message if release else None)
-        self.prepared.lease.check()
-        self.prepared.ledger.append([record.as_row()], self._transaction(Step.LEDGER))
+        self.prepared.ledger.append([record.as_row()], self._transaction(Step.LEDGER), self.prepared.lease)
         self.finished = record
 
     def record_held(self, verdict: Verdict) -> None:
@@ -241,8 +238,7 @@ class SparkBatch:
         wanted = transaction(rules, Step.LEDGER, self.batch_id)
         last = self.prepared.ledger.last_version_of(wanted.app_id)
         if last is None or last < self.batch_id:
-            self.prepared.lease.check()
-            self.prepared.ledger.append([record.as_row()], wanted)
+            self.prepared.ledger.append([record.as_row()], wanted, self.prepared.lease)
         self.finished = record
 
     def _transaction(self, step: Step) -> TransactionId:

@@ -79,9 +79,8 @@ def accept_gap(spark: SparkSession, pipeline: Pipeline) -> str:
         message = f"accepted as lost: {_listed(lost)}"
         table = SmallTable(spark, pipeline.ledger_path, ledger.SCHEMA)
         table.create()
-        lease.check()
         row = ledger.gap_row(pipeline.name, query_id, message, at, lost)
-        table.append([row], TransactionId(gap_app_id(query_id), int(at.timestamp() * 1000)))
+        table.append([row], TransactionId(gap_app_id(query_id), int(at.timestamp() * 1000)), lease)
     return message
 
 

@@ -87,6 +87,8 @@ class Status(StrEnum):
     """No batch: rows of the quarantine that maintenance has deleted; batch_id is the deletion's number."""
 
 
+OF_BATCHES = (Status.DONE, Status.HELD, Status.RELEASED, Status.REWOUND)
+"""What rows say that are of one batch."""
 _ENDS = [str(Status.DONE), str(Status.RESET)]
 
 
@@ -286,5 +288,19 @@ def read_ledger_anywhere(spark: SparkSession, path: str) -> list[dict[str, Any]]
 
 
 def _oldest_first(table: pa.Table) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = table.to_pylist()
-    return sorted(rows, key=lambda row: (row["started_at"], row["batch_id"]))
+    """By time, but the batches of a query by their ids: clocks of its hosts may differ."""
+    rows: list[dict[str, Any]] = sorted(table.to_pylist(), key=lambda row: (row["started_at"], row["batch_id"]))
+    places: dict[str, list[int]] = {}
+    for place, row in enumerate(rows):
+        if row["status"] in OF_BATCHES:
+            places.setdefault(row["query_id"], []).append(place)
+    for own in places.values():
+        in_order = sorted((rows[place] for place in own), key=_age_in_query)
+        for place, row in zip(own, in_order, strict=True):
+            rows[place] = row
+    return rows
+
+
+def _age_in_query(row: dict[str, Any]) -> tuple[int, bool, datetime]:
+    """What comes later in a query; of what happens to a batch its end is the last."""
+    return row["batch_id"], row["status"] == Status.DONE, row["started_at"]

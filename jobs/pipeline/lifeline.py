@@ -22,8 +22,16 @@ def follow_environment() -> None:
     if named:
         pids = [int(pid) for pid in named.split(",")]
         # Opened now: whoever is the parent once the JVM has died is another, such as process 1.
-        jvm = os.pidfd_open(os.getppid()) if _SUBMITTED in os.environ else None
+        jvm = _open_parent() if _SUBMITTED in os.environ else None
         threading.Thread(target=_watch, args=(pids, jvm), name="lifeline", daemon=True).start()
+
+
+def _open_parent() -> int | None:
+    """None for a parent that ended just now, or where the kernel gives no such handle: then only Python is ended."""
+    try:
+        return os.pidfd_open(os.getppid())
+    except OSError:
+        return None
 
 
 def _watch(pids: Sequence[int], jvm: int | None) -> None:

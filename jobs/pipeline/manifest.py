@@ -24,8 +24,9 @@ class Manifest(Strict):
     batch_time: datetime
     fingerprint: str
     pipeline: Pipeline
-    is_released: bool = False
-    """Whether by a person's decision on it; one that comes later is too late for an attempt that goes on."""
+    is_released: bool | None = None
+    """Whether by a person's decision on it: one that comes later is too late for an attempt that goes on. None if an
+    earlier release wrote this, which did not say."""
 
 
 def write_manifest(spark: SparkSession, checkpoint: str, manifest: Manifest) -> None:

@@ -7,7 +7,7 @@ GLOB_SIGNS = frozenset("*?[]{}\\")
 """Any of them makes a path a pattern to Hadoop."""
 
 
-_ABSOLUTE = re.compile(r"/|[A-Za-z][A-Za-z0-9+.-]*:")
+_ABSOLUTE = re.compile(r"/|[A-Za-z][A-Za-z0-9+.-]*:/")
 
 
 def check_absolute(path: str) -> str:

@@ -32,7 +32,7 @@ from jobs.pipeline.reset import reset_app_id
 from jobs.pipeline.source_model import FilesSource
 from jobs.pipeline.sources.source import read_topic_ids
 from jobs.pipeline.storage import default_scheme, exists, modified_ms
-from jobs.pipeline.tables import newest_attempted, read_tables, table_path
+from jobs.pipeline.tables import newest_in, read_pinned_tables, read_tables, table_path
 
 _COMPARED = (Step.TARGET, Step.QUARANTINE)
 """Tables that hold rows, which must stay the same tables."""
@@ -67,14 +67,17 @@ def refuse_two_places(spark: SparkSession, pipeline: Pipeline) -> None:
     Python would find them on the driver's disk, Spark on that file system: two drivers would hold one lease.
     """
     scheme, sink, source = default_scheme(spark), pipeline.spec.sink, pipeline.spec.source
-    paths = {"sink.path": sink.path, "sink.quarantine_path": sink.quarantine, "state": pipeline.checkpoint}
-    if isinstance(source, FilesSource):
-        paths["source.path"] = source.path
-    bare = {key: path for key, path in paths.items() if path.startswith("/")}
+    paths = {
+        (pipeline.file, "source.path"): source.path if isinstance(source, FilesSource) else None,
+        (pipeline.file, "sink.path"): sink.path,
+        (pipeline.file, "sink.quarantine_path"): sink.quarantine_path,
+        ("the target's file", "state"): pipeline.checkpoint.removesuffix(f"/checkpoints/{pipeline.name}"),
+    }
+    bare = {key: path for key, path in paths.items() if path and path.startswith("/")}
     if scheme != "file" and bare:
         why = f"has no scheme, and Spark's default file system is {scheme}:"
         messages = {key: f"{path} {why}; write file:{path} or {scheme}:{path}" for key, path in bare.items()}
-        raise ConfError([Problem(pipeline.file, 1, key, message) for key, message in messages.items()])
+        raise ConfError([Problem(file, None, key, message) for (file, key), message in messages.items()])
 
 
 def check_start(spark: SparkSession, pipeline: Pipeline) -> Findings:
@@ -98,7 +101,8 @@ def check_state(spark: SparkSession | None, pipeline: Pipeline) -> int:
     _refuse_other_tables(pipeline, known.tables, tables)
     for step, table in tables.items():
         _refuse_forgetting(table_path(pipeline, step), table)
-    newest = max(newest_attempted(spark, pipeline, state).values())
+    attempted = [tables, read_pinned_tables(spark, pipeline, state)]
+    newest = max(newest for found in attempted for newest in newest_in(found).values())
     _refuse_lost_checkpoint(spark, pipeline, state, tables, newest)
     _refuse_lost_plans(pipeline, state, tables, newest)
     _refuse_table_behind(spark, pipeline, state, tables.get(Step.TARGET))
@@ -191,8 +195,8 @@ def _refuse_lost_checkpoint(
         raise CheckpointGoneError(message)
     if Step.LEDGER not in tables:
         return
+    _refuse_set_aside(spark, pipeline, state.query_id or "")
     if tables[Step.LEDGER].transaction is not None:
-        _refuse_set_aside(spark, pipeline, state.query_id or "")
         return
     writers = [writer for writer in find_writers(spark, pipeline.ledger_path) if writer != state.query_id]
     if writers:
@@ -206,7 +210,7 @@ def _refuse_lost_checkpoint(
 
 
 def _refuse_set_aside(spark: SparkSession | None, pipeline: Pipeline, query_id: str) -> None:
-    if last_transaction(spark, pipeline.ledger_path, reset_app_id(query_id)) is not None:
+    if query_id and last_transaction(spark, pipeline.ledger_path, reset_app_id(query_id)) is not None:
         message = (
             f"the checkpoint {pipeline.checkpoint} was set aside by --reset-checkpoint, says the ledger, and is back: "
             f"another query may have written the same rows since. Set it aside again: {_RESET.format(pipeline.name)}"

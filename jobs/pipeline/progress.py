@@ -1,11 +1,13 @@
 """What a run says while it runs: a live line a pipeline in a terminal, one JSON object a line elsewhere."""
 
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from rich.console import Console
@@ -103,9 +105,18 @@ class JsonProgress:
         self._write({"event": "failed", "pipeline": pipeline.name, "code": error.code, "message": str(error)})
 
     def _write(self, event: dict[str, object]) -> None:
-        # One write: other threads print too. Nobody who listens, or a disk that is full, stops no batch.
-        with suppress(OSError):
-            print(json.dumps(event, default=str) + "\n", end="", flush=True)
+        try:
+            print(json.dumps(event, default=str) + "\n", end="", flush=True)  # one write: other threads print too
+        except OSError as error:
+            _speak_no_more(error)
+
+
+def _speak_no_more(error: OSError) -> None:
+    """That nobody listens any more, or a disk is full, stops no batch, and is no exit code of a run that went well."""
+    with suppress(OSError):
+        print(f"standard output takes no more: {error}; the run goes on without", file=sys.stderr)
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 @dataclass(slots=True)

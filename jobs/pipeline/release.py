@@ -18,7 +18,7 @@ from jobs.pipeline.small_table import SmallTable
 from jobs.pipeline.terminal import printable
 
 _NAME_CHARACTERS = 100
-_OF_BATCHES = (Status.DONE, Status.HELD, Status.REWOUND)
+_DECIDABLE = (Status.DONE, Status.HELD, Status.REWOUND)
 
 
 class Decision(StrEnum):
@@ -88,7 +88,7 @@ def release_transaction(query_id: str, plan: int, batch_id: int) -> TransactionI
 
     `plan` is the newest version of `rewind_app_id`, 0 if there is none: planned anew, a batch is another one.
     """
-    return transaction(f"{query_id}:release:{plan}", Step.LEDGER, batch_id)
+    return transaction(f"{query_id}:release:{plan}" if plan else f"{query_id}:release", Step.LEDGER, batch_id)
 
 
 def _newest_plan(rows: list[dict[str, Any]], query_id: str) -> int:
@@ -130,7 +130,8 @@ def _with(check: Check, on_failure: OnFailure) -> Check:
 
 def _require_held(rows: list[dict[str, Any]], batch_id: int) -> dict[str, Any]:
     """The newest evidence of the batch that is held now."""
-    last = _newest_of_batches(rows)
+    of_batches = (row for row in reversed(rows) if row["status"] in _DECIDABLE)
+    last: dict[str, Any] | None = next(of_batches, None)
     if last is None or last["status"] != Status.HELD:
         found = "it has no batch yet" if last is None else f"its newest batch, {last['batch_id']}, is {last['status']}"
         message = f"NOT_HELD: no batch of this pipeline is held: {found}. Nothing was recorded"
@@ -139,17 +140,6 @@ def _require_held(rows: list[dict[str, Any]], batch_id: int) -> dict[str, Any]:
         message = f"NOT_HELD: batch {last['batch_id']} is held, not {batch_id}. Nothing was recorded"
         raise StateMismatchError(message)
     return last
-
-
-def _newest_of_batches(rows: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """What the ledger has last of a batch; hosts' clocks may differ, so that within a query the batch's id decides."""
-    of_batches = [row for row in rows if row["status"] in _OF_BATCHES]
-    if not of_batches:
-        return None
-    of_query = [row for row in of_batches if row["query_id"] == of_batches[-1]["query_id"]]
-    newest = max(row["batch_id"] for row in of_query)
-    of_newest = [row for row in of_query if row["batch_id"] == newest]
-    return next((row for row in of_newest if row["status"] == Status.DONE), of_newest[-1])
 
 
 def _require_same(earlier: Release, batch_id: int, decision: Decision) -> None:

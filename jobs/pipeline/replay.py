@@ -110,16 +110,11 @@ def _replay(
         report = _report(judged.marks)
         if not is_dry:
             recorded = _open_all(spark, pipeline, stages)
-            _record(spark, pipeline, recorded, lease)
+            record_replay(spark, pipeline, recorded, lease)
             if report.rows:
                 _commit(stages, judged, lease, newest, report.rows_written)
-                _record(spark, pipeline, recorded, lease)
+                record_replay(spark, pipeline, recorded, lease)
     return report
-
-
-def _record(spark: SparkSession, pipeline: Pipeline, recorded: SmallTable, lease: Lease) -> None:
-    lease.check()
-    record_replay(spark, pipeline, recorded)
 
 
 def _check_where(spark: SparkSession, selection: Selection) -> None:

@@ -15,6 +15,7 @@ from pyspark.sql import functions as F
 
 from jobs.pipeline import quarantine
 from jobs.pipeline.delta import TransactionId, last_transaction
+from jobs.pipeline.lease import Lease
 from jobs.pipeline.ledger import Status
 from jobs.pipeline.model import Pipeline
 from jobs.pipeline.quality.verdict import MALFORMED_CHECK
@@ -117,12 +118,12 @@ def resolved_rows(spark: SparkSession, pipeline: Pipeline, finished: list[int]) 
     return newest.where(F.col("newest.outcome") != Outcome.QUARANTINED.value).select("row_id")
 
 
-def record_replay(spark: SparkSession, pipeline: Pipeline, ledger: SmallTable) -> None:
+def record_replay(spark: SparkSession, pipeline: Pipeline, ledger: SmallTable, lease: Lease) -> None:
     """Append the ledger row of the newest replay that reached the target, from its marks; idempotent."""
     replay_id = last_replay(spark, pipeline, ReplayStep.TARGET)
     if replay_id > last_replay(spark, pipeline, ReplayStep.LEDGER):
         wanted = replay_transaction(pipeline, ReplayStep.LEDGER, replay_id)
-        ledger.append([_ledger_row(spark, pipeline, replay_id)], wanted)
+        ledger.append([_ledger_row(spark, pipeline, replay_id)], wanted, lease)
 
 
 def _newest_marks(spark: SparkSession, pipeline: Pipeline, finished: list[int]) -> DataFrame:

@@ -26,9 +26,8 @@ def reset_checkpoint(spark: SparkSession, pipeline: Pipeline) -> str:
         table = SmallTable(spark, pipeline.ledger_path, ledger.SCHEMA)
         table.create()
         message = _set_aside(spark, pipeline.checkpoint, at)
-        lease.check()
         row = ledger.operator_row(pipeline.name, ledger.Status.RESET, message, at) | {"query_id": query_id}
-        table.append([row], TransactionId(reset_app_id(query_id), int(at.timestamp() * 1000)))
+        table.append([row], TransactionId(reset_app_id(query_id), int(at.timestamp() * 1000)), lease)
     return str(row["message"])
 
 

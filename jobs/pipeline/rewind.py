@@ -91,8 +91,7 @@ def _record(spark: SparkSession, pipeline: Pipeline, batch_id: int, lease: Lease
     at, query_id = datetime.now(UTC), read_query_id(spark, pipeline.checkpoint) or ""
     row = operator_row(pipeline.name, Status.REWOUND, f"the plan of batch {batch_id} was forgotten", at)
     row |= {"query_id": query_id, "batch_id": batch_id}
-    lease.check()
-    _ledger(spark, pipeline).append([row], TransactionId(rewind_app_id(query_id), plan_number(at)))
+    _ledger(spark, pipeline).append([row], TransactionId(rewind_app_id(query_id), plan_number(at)), lease)
     return str(row["message"])
 
 

@@ -12,6 +12,7 @@ from jobs.pipeline.account import open_account
 from jobs.pipeline.attempts import pin_or_resume
 from jobs.pipeline.batch import PreparedPipeline, SparkBatch
 from jobs.pipeline.checkpoint import (
+    CheckpointState,
     read_batch_files,
     read_query_id,
     read_seen_files,
@@ -106,10 +107,15 @@ class PipelineRun:
         if not isinstance(source, FilesSource):
             return
         state = read_state(self.spark, checkpoint)
-        recorded = newest_attempted(self.spark, self.pipeline, state)[Step.LEDGER]
-        if state.planned > max(state.done, recorded):  # of a batch in the ledger nothing is read any more
+        # Of a batch that is in the ledger nothing is read any more.
+        if state.planned > max(state.done, self._newest_recorded(state)):
             require_files(self.spark, read_batch_files(self.spark, checkpoint, state.planned), state.planned)
         self.skipped = find_skipped(source, read_seen_files(self.spark, checkpoint))
+
+    def _newest_recorded(self, state: CheckpointState) -> int:
+        if self._newest_written < state.planned:
+            return -1
+        return newest_attempted(self.spark, self.pipeline, state)[Step.LEDGER]
 
     def wait(self) -> None:
         """Wait until the query has ended; raises the failure that ended it, as an EsclusaError where it is known."""

@@ -42,12 +42,15 @@ def start_session(app_name: str, options: dict[str, str]) -> SparkSession:
 
 
 def find_java() -> str:
-    """The command that starts a JVM: JAVA_HOME's, as Spark's own scripts have it, or else PATH's.
+    """The command that starts a JVM, as Spark's own scripts find it: JAVA_HOME's, or PATH's where that is not set.
 
-    Raises UnavailableError, with the command that installs it, where there is no Java.
+    Raises UnavailableError, with what to do, where there is none.
     """
     home = os.environ.get("JAVA_HOME")
-    java = (shutil.which(f"{home}/bin/java") if home else None) or shutil.which("java")
+    java = shutil.which(f"{home}/bin/java" if home else "java")
+    if java is None and home:
+        message = f"JAVA_HOME is {home}, and there is no bin/java in it; set it right, or unset it"
+        raise UnavailableError(message)
     if java is None:
         message = "no Java found; Spark needs Java 17 or 21. On Debian: sudo apt-get install openjdk-17-jre-headless"
         raise UnavailableError(message)

@@ -11,6 +11,7 @@ from pyspark.sql import DataFrameWriter, SparkSession
 from jobs.pipeline.delta import Commit, TransactionId, last_transaction, snapshot_of
 from jobs.pipeline.errors import LeaseLostError
 from jobs.pipeline.file_lock import hold_new_table, hold_table_for_python
+from jobs.pipeline.lease import Lease
 from jobs.pipeline.staged_append import stage_append
 from jobs.pipeline.storage import exists, local_path
 
@@ -43,27 +44,30 @@ class SmallTable:
     def _empty_write(self) -> DataFrameWriter:
         return self._spark.createDataFrame(self._schema.empty_table()).write.format("delta")
 
-    def append(self, rows: list[dict[str, Any]], transaction: TransactionId) -> Commit:
+    def append(self, rows: list[dict[str, Any]], transaction: TransactionId, lease: Lease | None = None) -> Commit:
         """Append rows (may be none); a transaction that is already there must not be passed again.
 
-        LeaseLostError, having committed nothing, if it is there: then another run has made it meanwhile.
+        The lease is asked right before the commit: on a store behind the staging, for what others commit from then on
+        Delta refuses.
+        LeaseLostError, having written nothing, if delta-rs finds it there: then another run has made it meanwhile.
         A local table that an earlier version made gets the columns that it lacks.
         """
         table = pa.Table.from_pylist(rows, schema=self._schema)
         if self._folder is None:
             staged = stage_append(self._spark.createDataFrame(table), self._path, transaction)
-            # Delta refuses what comes after the staging began; what came just before it looks over.
-            self._refuse_done(last_transaction(self._spark, self._path, transaction.app_id), transaction)
+            _check(lease)
             return staged.commit()
         properties = CommitProperties(app_transactions=[Transaction(transaction.app_id, transaction.version)])
         with hold_table_for_python(self._folder):
             delta_table = self._refreshed()
-            # delta-rs itself looks for the transaction in commits newer than what it has read.
-            self._refuse_done(delta_table.transaction_version(transaction.app_id), transaction)
+            self._refuse_done(delta_table, transaction)
+            _check(lease)
             write_deltalake(delta_table, table, mode="append", schema_mode="merge", commit_properties=properties)
         return Commit(delta_table.version(), len(rows))
 
-    def _refuse_done(self, last: int | None, transaction: TransactionId) -> None:
+    def _refuse_done(self, table: DeltaTable, transaction: TransactionId) -> None:
+        """delta-rs itself looks for the transaction in commits newer than what it has read."""
+        last = table.transaction_version(transaction.app_id)
         if last is not None and last >= transaction.version:
             message = f"another run has committed {transaction.app_id} {transaction.version} to {self._path}"
             raise LeaseLostError(message)
@@ -85,3 +89,8 @@ class SmallTable:
         else:
             self._table.update_incremental()
         return self._table
+
+
+def _check(lease: Lease | None) -> None:
+    if lease is not None:
+        lease.check()

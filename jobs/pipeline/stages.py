@@ -10,13 +10,13 @@ from pyspark.sql.types import StructType
 
 from jobs.pipeline.columns import quote
 from jobs.pipeline.errors import ConfError
-from jobs.pipeline.model import Pipeline
+from jobs.pipeline.model import Pipeline, PythonTransform
 from jobs.pipeline.quality.binding import find_problems
 from jobs.pipeline.quality.gate import Gate, compile_gate, data_columns
 from jobs.pipeline.record import MALFORMED
 from jobs.pipeline.sources.source import compile_parser
 from jobs.pipeline.sources.text_values import Parser
-from jobs.pipeline.transforms import apply_transforms, hash_functions, vet_repeatable, vet_sql
+from jobs.pipeline.transforms import apply_transforms, hash_functions, load_function, vet_repeatable, vet_sql
 
 _NO_BATCH = datetime.fromtimestamp(0, UTC)
 
@@ -50,6 +50,17 @@ def compile_stages(spark: SparkSession, unparsed: DataFrame, pipeline: Pipeline)
     if problems:
         raise ConfError(problems)
     return Stages(pipeline, parser, compile_gate(pipeline.checks, pipeline.spec.quality, shaped), target)
+
+
+def missing_code(pipeline: Pipeline) -> str | None:
+    """Why a Python transform is not to be found; None if all are there."""
+    try:
+        for transform in pipeline.spec.transforms:
+            if isinstance(transform, PythonTransform):
+                load_function(transform.python, pipeline.root)
+    except (ImportError, AttributeError) as error:
+        return str(error)
+    return None
 
 
 def fingerprint(pipeline: Pipeline) -> str:

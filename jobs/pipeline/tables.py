@@ -27,16 +27,22 @@ def read_tables(spark: SparkSession | None, pipeline: Pipeline, query_id: str) -
     return {step: table for step, table in found.items() if table is not None}
 
 
-def newest_batches(spark: SparkSession | None, pipeline: Pipeline, query_id: str) -> dict[Step, int]:
+def read_pinned_tables(
+    spark: SparkSession | None, pipeline: Pipeline, state: CheckpointState
+) -> dict[Step, TableState]:
+    """The same for the conf by which the checkpoint's unfinished batch was begun; none, where that is today's."""
+    pinned = read_manifest(spark, pipeline.checkpoint, state.planned) if state.planned > state.done else None
+    is_other = pinned is not None and pinned.pipeline != pipeline
+    return read_tables(spark, pinned.pipeline, state.query_id or "") if pinned and is_other else {}
+
+
+def newest_in(tables: dict[Step, TableState]) -> dict[Step, int]:
     """The newest batch of the query that each table holds something of; -1 for none."""
-    tables = read_tables(spark, pipeline, query_id)
     versions = {step: tables[step].transaction if step in tables else None for step in Step}
     return {step: -1 if version is None else version for step, version in versions.items()}
 
 
 def newest_attempted(spark: SparkSession | None, pipeline: Pipeline, state: CheckpointState) -> dict[Step, int]:
-    """The same of a checkpoint's query, also in the tables of the conf by which its unfinished batch was begun."""
-    pinned = read_manifest(spark, pipeline.checkpoint, state.planned) if state.planned > state.done else None
-    confs = [pipeline] if pinned is None or pinned.pipeline == pipeline else [pipeline, pinned.pipeline]
-    found = [newest_batches(spark, one, state.query_id or "") for one in confs]
-    return {step: max(newest[step] for newest in found) for step in Step}
+    """The newest batch that an attempt, by today's conf or the pinned one, committed each step of; -1 for none."""
+    found = [read_tables(spark, pipeline, state.query_id or ""), read_pinned_tables(spark, pipeline, state)]
+    return {step: max(newest_in(tables)[step] for tables in found) for step in Step}

@@ -221,6 +221,23 @@ def test_a_transform_that_is_gone_under_a_batch_in_part_is_asked_for(bench, monk
     assert bench.target() == [{"id": 2, "name": "a"}]
 
 
+def test_a_batch_that_the_ledger_has_as_done_binds_nobody(bench, monkeypatch):
+    """Killed before Spark's own mark; then table, columns and the code of a transform change."""
+    bench.write("jobs/transforms/recorded.py", DOUBLED.format(factor=2))
+    bench.define_files("csv", CSV, rest="transforms: [{python: recorded.double}]")
+    bench.write("landing/a.csv", "id,name\n1,a\n")
+    crash_at(Point.LEDGER_AFTER, monkeypatch)
+    with pytest.raises(EsclusaError):
+        bench.run()
+    (bench.folder / "jobs/transforms/recorded.py").unlink()
+    forget(bench, "recorded", monkeypatch)
+    bench.spark.sql(f"ALTER TABLE delta.`{bench.folder}/lake/p` ADD COLUMN extra INT")
+    bench.define_files("csv", CSV, rest=EXTRA)
+    bench.write("landing/b.csv", "id,name\n3,b\n")
+    bench.run()
+    assert sorted((row["id"], row["extra"]) for row in bench.target()) == [(2, None), (3, 1)]
+
+
 def forget(bench, module, monkeypatch):
     """As in a new process. Each of these modules has a name of its own: folders of other tests stay on the path."""
     monkeypatch.delitem(sys.modules, f"jobs.transforms.{module}")

@@ -335,9 +335,24 @@ def test_paths_that_python_and_spark_would_find_in_two_places_are_refused(bench,
     finally:
         spark.conf.unset("fs.defaultFS")
     assert [problem.path for problem in caught.value.problems] == [
-        "sink.path",
-        "sink.quarantine_path",
-        "state",
         "source.path",
+        "sink.path",
+        "state",
     ]
     assert f"write file:{bench.folder}/lake/p or hdfs:{bench.folder}/lake/p" in str(caught.value)
+    assert f"write file:{bench.folder}/state or" in str(caught.value)
+
+
+def test_a_checkpoint_that_was_set_aside_before_its_first_ledger_row_and_put_back_is_refused(
+    bench, stream, checkpoint, monkeypatch
+):
+    bench.write("landing/0.csv", "broken\n")
+    with monkeypatch.context() as patch:
+        patch.setattr("jobs.pipeline.commit.reach", arm(f"{Point.QUARANTINE_AFTER}:1:raise"))
+        with pytest.raises(EsclusaError):
+            stream()
+    shutil.copytree(checkpoint, bench.folder / "copy")
+    reset_checkpoint(bench.spark, bench.load())
+    (bench.folder / "copy").rename(checkpoint)
+    with pytest.raises(CheckpointGoneError, match="was set aside by --reset-checkpoint"):
+        stream()

@@ -522,18 +522,26 @@ def test_whole_numbers_beyond_64_bits_are_bounds_like_others(bench, expect):
     assert sorted(row["_errors"][0]["check"] for row in bench.quarantine()) == ["low", "other"]
 
 
-def test_a_small_commit_that_another_run_made_just_before_is_refused_on_stores_too(bench, monkeypatch):
+def test_on_stores_the_lease_is_asked_between_staging_and_commit(bench, monkeypatch):
+    """Delta itself refuses what another run commits after the staging began."""
     monkeypatch.setattr("jobs.pipeline.delta.local_path", lambda path: None)
     monkeypatch.setattr("jobs.pipeline.small_table.local_path", lambda path: None)
     schema = pa.schema([("id", pa.int64())])
     table, wanted = SmallTable(bench.spark, str(bench.folder / "t"), schema), TransactionId("q", 3)
     table.create()
 
-    def be_overtaken(*given):
-        stage_append(*given).commit()
-        return stage_append(*given)
+    staged = []
 
-    monkeypatch.setattr("jobs.pipeline.small_table.stage_append", be_overtaken)
+    def stage(*given):
+        staged.append(stage_append(*given))
+        return staged[0]
+
+    class LostLease:
+        def check(self):
+            assert staged
+            raise LeaseLostError
+
+    monkeypatch.setattr("jobs.pipeline.small_table.stage_append", stage)
     with pytest.raises(LeaseLostError):
-        table.append([{"id": 1}], wanted)
-    assert bench.spark.read.format("delta").load(str(bench.folder / "t")).count() == 1
+        table.append([{"id": 1}], wanted, LostLease())
+    assert bench.spark.read.format("delta").load(str(bench.folder / "t")).count() == 0

@@ -141,3 +141,12 @@ def test_writers_are_those_that_have_begun_and_were_not_set_aside(tmp_path, rows
     write_deltalake(str(tmp_path), table)
     assert find_writers(None, str(tmp_path)) == writers
     assert Status.BEGUN not in {row["status"] for row in read_ledger(str(tmp_path))}
+
+
+def test_batches_of_a_query_come_in_the_order_of_their_ids_whatever_clocks_say(tmp_path):
+    """Batch 3 was done by a host an hour ahead; and batch 4 was held before it was done."""
+    told = [(3, Status.DONE, 60), (4, Status.DONE, 1), (4, Status.HELD, 2), (-1, Status.MAINTAINED, 1)]
+    rows = [operator(status, "q", minutes) | {"batch_id": batch_id} for batch_id, status, minutes in told]
+    write_deltalake(str(tmp_path), pa.Table.from_pylist(rows, schema=SCHEMA))
+    found = [(row["batch_id"], row["status"]) for row in read_ledger(str(tmp_path)) if row["status"] != "maintained"]
+    assert found == [(3, "done"), (4, "held"), (4, "done")]

@@ -30,7 +30,7 @@ class Project:
         path.chmod(0o755)
         return path
 
-    def make(self, goal, *, python, java_home="nowhere"):
+    def make(self, goal, *, python, java_home=""):
         environment = {"PATH": str(self.folder / "bin"), "JAVA_HOME": java_home}
         command = [shutil.which("make"), "--no-print-directory", goal, f"PYTHON={python}"]
         return subprocess.run(
@@ -63,7 +63,14 @@ def test_java_is_found_by_java_home_alone(project):
     python = project.place("python", PYTHON)
     project.place("jdk/bin/java", "#!/bin/sh\n")
     assert "no Java found" in project.make(".venv/.installed", python=python).stderr
-    assert "no Java found" not in project.make(".venv/.installed", python=python, java_home="jdk").stderr
+    assert "ava" not in project.make(".venv/.installed", python=python, java_home="jdk").stderr
+
+
+def test_a_java_home_without_java_is_named_though_there_is_another_java(project):
+    python = project.place("python", PYTHON)
+    project.place("bin/java", "#!/bin/sh\n")
+    done = project.make(".venv/.installed", python=python, java_home="gone")
+    assert "JAVA_HOME is gone, and there is no bin/java in it" in done.stderr
 
 
 def test_airflows_environment_has_the_python_of_the_other(project):

@@ -1,22 +1,28 @@
-"""What a run says must not stop it."""
+"""What a run says must neither stop it nor decide how it ends."""
 
+import subprocess
 import sys
 
+SPEAKER = """
+import sys
 from jobs.pipeline.progress import JsonProgress
+assert sys.stdin.readline() == "nobody listens\\n"
+for number in range(3):
+    JsonProgress()._write({"event": "batch", "batch_id": number})
+"""
 
 
-class Closed:
-    """Standard output of which nobody reads the other end."""
-
-    tried = 0
-
-    def write(self, _):
-        self.tried += 1
-        raise BrokenPipeError
-
-
-def test_a_run_goes_on_when_nobody_listens_any_more(monkeypatch):
-    closed = Closed()
-    monkeypatch.setattr(sys, "stdout", closed)
-    JsonProgress()._write({"event": "batch"})
-    assert closed.tried == 1
+def test_a_run_goes_on_and_ends_well_when_nobody_listens_any_more():
+    run = subprocess.Popen(
+        [sys.executable, "-c", SPEAKER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={"PYTHONPATH": ":".join(sys.path)},
+    )
+    run.stdout.close()
+    run.stdin.write("nobody listens\n")
+    run.stdin.close()
+    said = run.stderr.read()
+    assert (run.wait(), said.count("the run goes on without")) == (0, 1), said
