@@ -31,6 +31,7 @@ REFUSED_SPARK_OPTIONS = {
 """Spark options that a target may not set, in lower case, and why."""
 
 Fault = tuple[KeyPath, str]
+_HELD_BACK = frozenset({"minOffsetsPerTrigger", "maxTriggerDelay"})
 _PROPERTY_DURATION = re.compile(r"\s*(?:interval\s+)?(\d+)\s+(hour|day|week)s?\s*", re.IGNORECASE)
 
 
@@ -60,6 +61,9 @@ def option_faults(spec: PipelineSpec) -> Iterator[Fault]:
             yield path, fault
     if {"maxFilesPerTrigger", "maxBytesPerTrigger"} <= set(spec.source.options):
         yield ("source", "options"), "maxFilesPerTrigger and maxBytesPerTrigger exclude each other"
+    for key in _HELD_BACK & set(spec.source.options) if spec.trigger.available_now else ():
+        message = "holds records back for a batch to come, and with available_now none comes in this run; remove it"
+        yield ("source", "options", key), message
 
 
 def archive_faults(spec: PipelineSpec) -> Iterator[Fault]:

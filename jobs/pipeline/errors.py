@@ -179,13 +179,24 @@ class SparkDiedError(EsclusaError):
     exit_code = 1
 
 
+_CAUSE = re.compile(
+    r"^Caused by: ([\w.$]+): (.*?)(?=\n\s+at |\nCaused by: |\n\s+\.\.\. \d+ more|\n*\Z)", re.MULTILINE | re.DOTALL
+)
+
+
 def full_text(error: BaseException) -> str:
     """A failure's message and, if it is one of Spark's, the JVM's trace of it with all causes."""
     return f"{error}\n{getattr(error, '_stackTrace', None) or ''}"
 
 
 def root_cause(error: BaseException) -> str:
-    """The first cause in a failure of Spark, without the JVM's stack traces."""
-    text = full_text(error)
-    causes = re.findall(r"^Caused by: [\w.$]+: (.*)$", text, re.MULTILINE)
-    return str(causes[-1]) if causes else re.split(r"\n\s+at |\n+JVM stacktrace", str(error), maxsplit=1)[0].strip()
+    """The first cause in a failure of Spark, without the JVM's stack traces; its lines are joined.
+
+    What Spark itself says of an overflow stands before it.
+    """
+    causes = _CAUSE.findall(full_text(error))
+    if len(causes) > 1 and causes[-1][0] == "java.lang.ArithmeticException" and "spark" in causes[-2][0]:
+        causes.pop()
+    if causes:
+        return " ".join(line.strip() for line in causes[-1][1].splitlines())
+    return re.split(r"\n\s+at |\n+JVM stacktrace", str(error), maxsplit=1)[0].strip()

@@ -20,13 +20,22 @@ _BUSY = (
     "Concurrent transaction failed",
 )
 _DATA_LOSS = re.compile("KAFKA_DATA_LOSS|[Ss]ome data may have been|OffsetOutOfRangeException")
+_ADVICE = re.compile(r"\s*If you don't want [^.]*failOnDataLoss[^.]*\.")
+"""Of Spark: an option that Esclusa refuses."""
 _STATE = (
     "HEADER_DIFFERS",
     "FAILED_READ_FILE",
     "STREAMING_CHECKPOINT_MISSING_METADATA_FILE",
     "DIFFERENT_DELTA_TABLE",
+    "KAFKA_MALFORMED_RECORD_TIMESTAMP",
 )
-_UNAVAILABLE = ("TimeoutException", "DisconnectException", "Connection refused")
+_UNAVAILABLE = (
+    "TimeoutException",
+    "DisconnectException",
+    "Connection refused",
+    "AuthenticationException",
+    "AuthorizationException",
+)
 
 
 def is_data_loss(error: BaseException) -> bool:
@@ -46,7 +55,7 @@ def classify(error: BaseException) -> BaseException:
         )
         return SparkDiedError(message)
     if is_data_loss(error):
-        return StateMismatchError(root_cause(error))
+        return StateMismatchError(_ADVICE.sub("", root_cause(error)))
     text = str(error)
     for markers, kind in ((_BUSY, AlreadyRunningError), (_STATE, StateMismatchError), (_UNAVAILABLE, UnavailableError)):
         if any(marker in text for marker in markers):

@@ -9,6 +9,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 
 from jobs.pipeline.checkpoint import read_seen_files
 from jobs.pipeline.model import Pipeline
+from jobs.pipeline.offsets import Offsets, ranges_between
 from jobs.pipeline.sources.source import count_files
 
 
@@ -32,8 +33,8 @@ class Lag:
         """Files or records left behind the batch of this range; None if the source has not said."""
         if self._files_at_start is not None:
             return self._files_left(self._files_at_start, source_range)
-        progress = query.lastProgress if query else None
-        return lag_of(dict(progress)) if progress else None
+        progress, until = query.lastProgress if query else None, json.loads(source_range).get("until")
+        return lag_behind(until, dict(progress)) if progress and until else None
 
     def _files_left(self, listed: int, source_range: str) -> int:
         """The first batch counts what the checkpoint has seen, itself included; later ones add their own files."""
@@ -44,22 +45,12 @@ class Lag:
         return max(0, listed - self._files_seen)
 
 
-def lag_of(progress: dict[str, Any]) -> int | None:
-    """Records that the topics held beyond the batch of a query progress; None if it does not say."""
-    behind = [_kafka_lag(source) for source in progress.get("sources", [])]
-    known = [lag for lag in behind if lag is not None]
-    return sum(known) if known else None
-
-
-def _kafka_lag(source: dict[str, Any]) -> int | None:
-    latest, end = _as_offsets(source.get("latestOffset")), _as_offsets(source.get("endOffset"))
-    if latest is None or end is None:
-        return None
-    return sum(
-        max(0, offset - end.get(topic, {}).get(partition, 0))
-        for topic, partitions in latest.items()
-        for partition, offset in partitions.items()
-    )
+def lag_behind(until: Offsets, progress: dict[str, Any]) -> int | None:
+    """Records that topics held beyond these offsets, as the progress of the batch before says; None if it does not."""
+    held = [_as_offsets(source.get("latestOffset")) for source in progress.get("sources", [])]
+    known = [latest for latest in held if latest is not None]
+    ranges = [one for latest in known for one in ranges_between(until, latest)]
+    return sum(max(0, one.count) for one in ranges) if known else None
 
 
 def _as_offsets(value: Any) -> dict[str, dict[str, int]] | None:

@@ -85,6 +85,9 @@ _is_offsets = _is_json(Annotated[dict[str, dict[_Partition, _Offset]], Field(min
 _is_times = _is_json(Annotated[dict[str, dict[_Partition, _Whole]], Field(min_length=1)])
 _is_partitions = _is_json(Annotated[dict[str, Annotated[list[_Whole], Field(min_length=1)]], Field(min_length=1)])
 
+_WAIT = _Rule(
+    _matches("[0-9]+(us|ms|s|m|min|h|d)"), "is no time as Spark reads it; write 500ms, 30s, 5m, 1h, without a space"
+)
 _TRUTH = _Rule(_matches("(?i)true|false"), "is no truth value; write true or false")
 _COUNT = _Rule(_matches("0*[1-9][0-9]*"), "is no count; write a whole number above 0")
 _RULES = {
@@ -95,6 +98,16 @@ _RULES = {
         _TRUTH,
     ),
     **dict.fromkeys("maxFilesPerTrigger maxOffsetsPerTrigger minOffsetsPerTrigger minPartitions".split(), _COUNT),
+    **dict.fromkeys(
+        "maxRecordsPerPartition fetchOffset.numRetries fetchOffset.retryIntervalMs kafkaConsumer.pollTimeoutMs "
+        "kafka.request.timeout.ms kafka.default.api.timeout.ms kafka.session.timeout.ms kafka.fetch.max.wait.ms "
+        "kafka.max.partition.fetch.bytes kafka.fetch.max.bytes".split(),
+        _COUNT,
+    ),
+    "maxTriggerDelay": _WAIT,
+    "kafka.isolation.level": _Rule(
+        _matches("read_committed|read_uncommitted"), "is not known; allowed: read_committed, read_uncommitted"
+    ),
     "cleanSource": _word("off", "archive", "delete"),
     "kafka.bootstrap.servers": _Rule(
         _is_servers, f"is no list of servers; write host:port, comma-separated; allowed ports: 1 to {_LAST_PORT}"

@@ -17,6 +17,11 @@ def reveal(text: str) -> str:
     return REFERENCE.sub(lambda match: _lookup(match.group(1)), text)
 
 
+def reveal_quoted(text: str) -> str:
+    """The same for text whose words stand in double quotes, as in JAAS: in a value a backslash escapes it and them."""
+    return REFERENCE.sub(lambda match: re.sub(r'(["\\])', r"\\\1", _lookup(match.group(1))), text)
+
+
 def _lookup(name: str) -> str:
     if name in os.environ:
         return os.environ[name]

@@ -338,6 +338,20 @@ BROKEN_CLICKS = {
         "source.schema",
         ["value_format json"],
     ),
+    "a wait as conf has it elsewhere": (
+        "subscribe: clicks",
+        "subscribe: clicks\n    maxTriggerDelay: 5 minutes",
+        "maxTriggerDelay:",
+        "source.options.maxTriggerDelay",
+        ["'5 minutes'", "5m"],
+    ),
+    "isolation that Kafka does not have": (
+        "subscribe: clicks",
+        "subscribe: clicks\n    kafka.isolation.level: READ_COMMITTED",
+        "kafka.isolation.level:",
+        "source.options.kafka.isolation.level",
+        ["read_committed"],
+    ),
     "unknown value format": (
         "type: kafka",
         "type: kafka\n  value_format: jsn",
@@ -564,6 +578,15 @@ def test_a_kafka_source_takes_what_spark_takes(bundle, options):
     bundle.edit("conf/targets/local.yml", "variables:", "variables:\n  position: earliest")
     bundle.edit("conf/pipelines/clicks.yml", "subscribe: clicks", f"subscribe: clicks\n    {options}")
     assert bundle.load("clicks")
+
+
+def test_records_are_not_held_back_for_a_batch_that_does_not_come(bundle):
+    bundle.edit("conf/pipelines/clicks.yml", "subscribe: clicks", "subscribe: clicks\n    minOffsetsPerTrigger: 100")
+    assert bundle.load("clicks")
+    bundle.edit("conf/pipelines/clicks.yml", "trigger:\n  processing_time: 10 seconds\n", "")
+    (problem,) = bundle.problems("clicks")
+    assert problem.path == "source.options.minOffsetsPerTrigger"
+    assert "with available_now none comes" in problem.message
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 import pytest
 
 from jobs.pipeline import errors
-from jobs.pipeline.errors import ConfError, EsclusaError, Problem
+from jobs.pipeline.errors import ConfError, EsclusaError, Problem, root_cause
+from jobs.pipeline.failures import classify
 
 STABLE = {
     "EsclusaError": ("UNEXPECTED", 1, False),
@@ -52,3 +53,32 @@ def test_a_conf_error_shows_every_problem_on_a_line_of_its_own():
     error = ConfError(problems)
     assert error.problems == problems
     assert str(error).splitlines() == ["a.yml:1: x", "b.yml:2: p: y"]
+
+
+TRACE = """org.apache.spark.SparkException: Job aborted.
+\tat org.apache.spark.Some.method(Some.scala:1)
+Caused by: org.apache.spark.sql.kafka010.KafkaIllegalStateException: [KAFKA_DATA_LOSS] Some data may have been lost;
+If you don't want your streaming query to fail on such cases, set the source option failOnDataLoss to false.
+Reason:
+Partitions orders-0 have been deleted
+\tat org.apache.spark.Other.method(Other.scala:2)
+\t... 3 more
+"""
+OVERFLOW = """org.apache.spark.SparkException: Job aborted.
+Caused by: org.apache.spark.SparkException: [KAFKA_MALFORMED_RECORD_TIMESTAMP] The record orders-0 at 7
+\tat org.apache.spark.Other.method(Other.scala:2)
+Caused by: java.lang.ArithmeticException: long overflow
+\tat java.lang.Math.multiplyExact(Math.java:1)
+"""
+
+
+def test_all_lines_of_a_cause_are_told_and_no_advice_that_loses_rows():
+    assert str(classify(RuntimeError(TRACE))) == (
+        "[KAFKA_DATA_LOSS] Some data may have been lost; Reason: Partitions orders-0 have been deleted"
+    )
+
+
+def test_what_spark_says_of_an_overflow_is_told():
+    found = classify(RuntimeError(OVERFLOW))
+    assert (found.exit_code, str(found)) == (6, "[KAFKA_MALFORMED_RECORD_TIMESTAMP] The record orders-0 at 7")
+    assert root_cause(RuntimeError(OVERFLOW.replace("apache.spark", "acme"))) == "long overflow"

@@ -1,7 +1,7 @@
 import pytest
 
 from jobs.pipeline.errors import UnavailableError
-from jobs.pipeline.secret_text import reveal
+from jobs.pipeline.secret_text import reveal, reveal_quoted
 
 
 @pytest.fixture
@@ -57,3 +57,8 @@ def test_without_a_secrets_directory_only_the_environment_counts(tmp_path, monke
     (tmp_path / "KEY").write_text("x")
     with pytest.raises(UnavailableError):
         reveal("${secret:KEY}")
+
+
+def test_a_secret_in_quotes_keeps_its_backslashes_and_quotes(monkeypatch):
+    monkeypatch.setenv("PASSWORD", 'a\\b"c')
+    assert reveal_quoted('password="${secret:PASSWORD}";') == 'password="a\\\\b\\"c";'

@@ -14,12 +14,13 @@ from jobs.pipeline.errors import UnavailableError, root_cause
 from jobs.pipeline.jvm import jvm_class
 from jobs.pipeline.offsets import OffsetRange, Offsets
 from jobs.pipeline.option_values import read_server, split_servers
-from jobs.pipeline.secret_text import REFERENCE, reveal
+from jobs.pipeline.secret_text import REFERENCE, reveal, reveal_quoted
 from jobs.pipeline.source_model import KafkaSource
 
 CONNECT_TIMEOUT_SECONDS = 5
 _STALL_SECONDS = 60
 _POLL_MS = 1000
+_JAAS = "kafka.sasl.jaas.config"
 _PARTITION = "org.apache.kafka.common.TopicPartition"
 _BYTES = "org.apache.kafka.common.serialization.ByteArrayDeserializer"
 
@@ -60,11 +61,11 @@ def _unanswered(servers: list[str]) -> list[str]:
 
 def revealed(options: dict[str, str]) -> dict[str, str]:
     """Options as Spark takes them, secrets in them."""
-    return {key: reveal(value) for key, value in options.items()}
+    return {key: reveal_quoted(value) if key == _JAAS else reveal(value) for key, value in options.items()}
 
 
 def read_topic_ids(spark: SparkSession, source: KafkaSource) -> dict[str, str]:
-    """Ids of those topics of the source that are there, by name.
+    """Ids of the source's topics, by name; UnavailableError for one that is named and is not there.
 
     A topic that is deleted and created again has another id, though its offsets may look the same.
     """
@@ -181,7 +182,13 @@ def _settings(spark: SparkSession, source: KafkaSource) -> Any:
 def _topics(spark: SparkSession, source: KafkaSource, names: list[str]) -> list[str]:
     options = revealed(source.options)
     if "subscribePattern" in options:
-        pattern = jvm_class(spark, "java.util.regex.Pattern")
-        return [name for name in names if pattern.matches(options["subscribePattern"], name)]
-    chosen = json.loads(options["assign"]) if "assign" in options else options["subscribe"].split(",")
-    return [name for name in names if name in {one.strip() for one in chosen}]
+        pattern = jvm_class(spark, "java.util.regex.Pattern").compile(options["subscribePattern"])
+        return [name for name in names if pattern.matcher(name).find()]  # in the name, as Spark looks for it
+    key = "assign" if "assign" in options else "subscribe"
+    chosen = [one.strip() for one in (json.loads(options[key]) if key == "assign" else options[key].split(","))]
+    absent = [name for name in chosen if name not in names]
+    if absent:
+        asked = source.options[key] if REFERENCE.search(source.options[key]) else ", ".join(absent)
+        message = f"the broker has no topic {asked}; create it, or correct source.options.{key}"
+        raise UnavailableError(message)
+    return [name for name in names if name in chosen]
