@@ -1,6 +1,7 @@
 """One micro-batch on Spark: what `commit.commit_batch` puts in order."""
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -57,6 +58,7 @@ class PreparedPipeline:
 class Frames:
     """A batch on its way: annotated rows behind the transforms, and what one scan observes before and after them."""
 
+    parsed: DataFrame
     annotated: DataFrame
     source: Observation
     gated: Observation
@@ -70,7 +72,7 @@ def build_frames(parsed: DataFrame, stages: Stages) -> Frames:
     gate, source, gated = stages.gate, Observation(), Observation()
     observed = parsed.observe(source, *gate.source_counts, *gate.source_gathered)
     annotated = annotate_well_formed(observed, stages)
-    return Frames(annotated.observe(gated, *gate.gate_counts, *gate.gate_gathered), source, gated)
+    return Frames(parsed, annotated.observe(gated, *gate.gate_counts, *gate.gate_gathered), source, gated)
 
 
 def set_apart_rows(parsed: DataFrame, stages: Stages, verdict: Verdict) -> DataFrame:
@@ -95,8 +97,28 @@ def transform_well_formed(parsed: DataFrame, stages: Stages) -> DataFrame:
 
 def inspect_frames(frames: Frames, gate: Gate) -> Verdict:
     """Run one Spark job over the frames, writing nothing, and judge what it observed."""
-    frames.annotated.write.format("noop").mode("overwrite").save()
-    return gate.judge(observed(frames.source), observed(frames.gated))
+    _run(frames.annotated)
+    return judge_frames(frames, gate)
+
+
+def judge_frames(frames: Frames, gate: Gate) -> Verdict:
+    """Judge what was observed on frames that have run.
+
+    Where Spark knew that transforms give no row (a filter that never holds, a join without a left side), it has run
+    them without the scan: one more job observes the parsed rows, for malformed ones are rows of the batch, too.
+    """
+    source = observed(frames.source) or _observe_alone(frames.parsed, gate)
+    return gate.judge(source, observed(frames.gated) or Counter())
+
+
+def _observe_alone(parsed: DataFrame, gate: Gate) -> dict[str, Any]:
+    source = Observation()
+    _run(parsed.observe(source, *gate.source_counts, *gate.source_gathered))
+    return observed(source) or Counter()
+
+
+def _run(df: DataFrame) -> None:
+    df.write.format("noop").mode("overwrite").save()
 
 
 @dataclass(slots=True)
@@ -137,7 +159,7 @@ class SparkBatch:
         good = passed(frames.annotated, stages.target.names)
         with self._timed("write"):
             self._staged = stage_rows(good, stages.pipeline.spec.sink, self._transaction(Step.TARGET))
-            verdict = stages.gate.judge(observed(frames.source), observed(frames.gated))
+            verdict = judge_frames(frames, stages.gate)
         if self.is_first:
             self._refuse_if_committed_meanwhile()
         self._settle(verdict)

@@ -36,6 +36,8 @@ _ROW_FAULT = re.compile(
     r"|^\[(DIVIDE_BY_ZERO|CAST_\w+|NUMERIC_VALUE_OUT_OF_RANGE|ARITHMETIC_OVERFLOW|INVALID_ARRAY_INDEX\w*|USER_RAISED_\w+)",
     re.MULTILINE,
 )
+_NO_ROW_FAULT = re.compile(r"ModuleNotFoundError|PYTHON_VERSION_MISMATCH")
+"""What a Python worker lacks, it lacks for every row."""
 _PYTHON_ERROR = re.compile(r"^(\w[\w.]*(?:Error|Exception|Interrupt)\b.*)$", re.MULTILINE)
 _SHOWN_CHARACTERS = 300
 
@@ -93,7 +95,9 @@ def isolate_failing_rows(batch: SparkBatch, error: Exception) -> SparkBatch | No
 
 def is_row_fault(error: BaseException) -> bool:
     """Whether a failure of Spark is one that a single row's values bring about."""
-    return isinstance(error, SPARK_FAILURES) and _ROW_FAULT.search(full_text(error)) is not None
+    text = full_text(error)
+    is_one = _ROW_FAULT.search(text) is not None and _NO_ROW_FAULT.search(text) is None
+    return is_one and isinstance(error, SPARK_FAILURES)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,12 +25,15 @@ def scala_none(spark: SparkSession) -> Any:
     return jvm_class(spark, "scala.Option").empty()
 
 
-def observed(observation: Observation) -> dict[str, Any]:
+def observed(observation: Observation) -> dict[str, Any] | None:
     """What `Observation.get` gives, for numbers and text; waits until the observed frame has run.
+
+    None if that has run without the observation, which Spark cuts away with rows that it knows to reach nothing.
 
     As JSON, for `get` brings a pickled row over, which Python decodes byte by byte: a tenth of a second for what the
     gate gathers of a batch with many bad rows.
     """
     behind: Any = observation._jo  # noqa: SLF001
-    row: dict[str, Any] = json.loads(behind.getRow().json())
-    return row
+    row = behind.getRow()
+    found: dict[str, Any] | None = json.loads(row.json()) if row.length() else None
+    return found

@@ -30,9 +30,13 @@ STATEFUL_PLAN_NODES = {
     "Union": "it unites",
 }
 _CHOICE = "it keeps some of several rows, and a replay may keep others"
+_GROUPS = "it groups rows, and sees those of one batch only"
 _TABLE = "it reads a table or files, which may hold other rows in a replay; a small lookup can stand in the code"
 UNREPEATABLE_NODES = {
     **dict.fromkeys(["Deduplicate", "GlobalLimit", "LocalLimit", "Tail", "Offset", "Sample", "Window"], _CHOICE),
+    **dict.fromkeys(
+        "FlatMapGroupsInPandas FlatMapGroupsInArrow FlatMapCoGroupsInPandas FlatMapCoGroupsInArrow".split(), _GROUPS
+    ),
     **dict.fromkeys(["LogicalRelation", "HiveTableRelation", "DataSourceV2Relation", "RelationV2"], _TABLE),
 }
 """Of an analysed plan: what makes of the same rows other rows the next time. Python transforms can bring them in."""
@@ -80,11 +84,11 @@ def find_unrepeatable(df: DataFrame) -> str | None:
 
 
 def _node_names(plan: Any) -> Iterator[str]:
-    """Of a plan of Spark's, from the top down."""
+    """Of a plan of Spark's, and of the subqueries in its expressions, from the top down."""
     yield str(plan.nodeName())
-    children = plan.children()
-    for index in range(children.size()):
-        yield from _node_names(children.apply(index))
+    for below in (plan.children(), plan.subqueries()):
+        for index in range(below.size()):
+            yield from _node_names(below.apply(index))
 
 
 def _parse(spark: SparkSession, sql: str, method: str) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import cast
 
+from pyspark.cloudpickle import register_pickle_by_value
 from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
@@ -118,6 +119,8 @@ def load_function(name: str, root: str) -> Callable[[DataFrame], DataFrame]:
 
 def _load_module(name: str, root: str) -> ModuleType:
     own_folder = str(Path(root) / "jobs" / "transforms")
+    # A bundle's module is no module of the workers that run its functions.
+    register_pickle_by_value(jobs.transforms)  # type: ignore[no-untyped-call]
     if own_folder not in jobs.transforms.__path__:
         jobs.transforms.__path__.insert(0, own_folder)
     return importlib.import_module(f"jobs.transforms.{name.rpartition('.')[0]}")

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from jobs.pipeline import isolation
-from jobs.pipeline.errors import TransformError
+from jobs.pipeline.errors import EsclusaError, TransformError
 
 DDL = "id INT, name STRING, tags ARRAY<INT>"
 GOOD = [{"id": number, "name": str(number), "tags": [1, 2]} for number in range(1, 9)]
@@ -86,3 +86,45 @@ def test_failing_row_and_corrupt_file_in_one_batch(bench):
     bench.write("landing/b.json.gz", b"no gzip\n")
     bench.run()
     assert (len(bench.target()), len(bench.quarantine())) == (len(GOOD), 2)
+
+
+def test_a_function_of_a_bundles_module_runs_in_workers_that_do_not_know_the_module(bench):
+    bench.write(
+        "jobs/transforms/own_module.py",
+        """
+from pyspark.sql import functions as F
+
+def double(number):
+    return 2 * number
+
+@F.udf("int")
+def doubled(number):
+    return double(number)
+
+def add(df):
+    return df.withColumn("twice", doubled("id")).withColumn("again", F.udf(double, "int")("id"))
+""",
+    )
+    bench.define_files("json", ddl="id INT", rest="transforms: [{python: own_module.add}]")
+    bench.write("landing/a.json", '{"id": 1}\n')
+    bench.run()
+    assert bench.target() == [{"id": 1, "twice": 2, "again": 2}]
+
+
+def test_what_workers_lack_is_no_fault_of_a_row(bench):
+    bench.write(
+        "jobs/transforms/lacking.py",
+        """
+from pyspark.sql import functions as F
+
+def add(df):
+    def look(number):
+        import no_such_module
+    return df.withColumn("x", F.udf(look, "int")("id"))
+""",
+    )
+    bench.define_files("json", ddl="id INT", rest="transforms: [{python: lacking.add}]")
+    bench.write("landing/a.json", '{"id": 1}\n')
+    with pytest.raises(EsclusaError, match="no_such_module"):
+        bench.run()
+    assert bench.quarantine() == []

@@ -135,6 +135,8 @@ def test_python_transform_that_a_replay_would_see_otherwise_is_refused(bench):
         ("df.withColumn('n', F.row_number().over(Window.orderBy('id')))", "keeps some of several rows"),
         ("df.join(df.sparkSession.read.format('delta').load('{lookup}'), 'id')", "reads a table or files"),
         ("df.join(df.sparkSession.read.parquet('{lookup}'), 'id')", "reads a table or files"),
+        ("df.where('id IN (SELECT id FROM delta.`{lookup}`)')", "reads a table or files"),
+        ("df.groupBy('id').applyInPandas(lambda rows: rows, df.schema)", "groups rows"),
     ],
 )
 def test_python_transform_that_depends_on_more_than_the_row_is_refused(bench, code, reason):

@@ -25,6 +25,11 @@ from jobs.pipeline.small_table import SmallTable
 from jobs.pipeline.staged_append import stage_append
 
 CSV = "{header: true}"
+LOOKUP = """
+def add_country(df):
+    known = df.sparkSession.createDataFrame([(1, "DE")], "id INT, country STRING")
+    return df.join(known, "id", "left")
+"""
 
 
 def sums(batch):
@@ -545,3 +550,20 @@ def test_on_stores_the_lease_is_asked_between_staging_and_commit(bench, monkeypa
     with pytest.raises(LeaseLostError):
         table.append([{"id": 1}], wanted, LostLease())
     assert bench.spark.read.format("delta").load(str(bench.folder / "t")).count() == 0
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        "sql: SELECT * FROM input WHERE 1 = 0",
+        "python: lookups.add_country",
+    ],
+)
+def test_malformed_rows_are_set_apart_though_spark_knows_that_transforms_give_no_row(bench, transform):
+    """Spark cuts the scan away where it knows so, and what is observed on the way with it."""
+    bench.write("jobs/transforms/lookups.py", LOOKUP)
+    bench.define_files("json", rest=f"transforms: [{{{transform}}}]")
+    bench.write("landing/a.json", "broken\n")
+    [batch] = bench.run()
+    assert sums(batch) == (1, 0, 1, 0)
+    assert [row["raw"] for row in bench.quarantine()] == [b"broken"]
