@@ -60,8 +60,8 @@ class SmallTable:
         properties = CommitProperties(app_transactions=[Transaction(transaction.app_id, transaction.version)])
         with hold_table_for_python(self._folder):
             delta_table = self._refreshed()
-            self._refuse_done(delta_table, transaction)
             _check(lease)
+            self._refuse_done(delta_table, transaction)
             write_deltalake(delta_table, table, mode="append", schema_mode="merge", commit_properties=properties)
         return Commit(delta_table.version(), len(rows))
 
