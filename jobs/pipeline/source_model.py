@@ -79,11 +79,16 @@ class FilesSource(Strict):
     options: dict[str, Option] = {}
 
     @property
-    def is_line_based(self) -> bool:
-        """Whether one line of text is one record, so that its raw text is known for every row."""
-        if self.format in {FileFormat.CSV, FileFormat.JSON}:
-            return self.options.get("multiLine", "false").lower() != "true"
-        return self.format is FileFormat.TEXT
+    def is_text(self) -> bool:
+        """Whether files are read as text, one record a line or an element of JSON: each row's raw text is known."""
+        if self.format is FileFormat.CSV:
+            return not self.is_multi_line
+        return self.format in {FileFormat.JSON, FileFormat.TEXT}
+
+    @property
+    def is_multi_line(self) -> bool:
+        """Whether a record may go over several lines."""
+        return self.options.get("multiLine", "false").lower() == "true"
 
     @property
     def allowed_options(self) -> frozenset[str]:

@@ -257,3 +257,17 @@ def test_replays_go_on_though_their_marks_are_gone_as_when_tables_are_deleted_to
     assert ids(filled) == [1, 9, 10]
     assert [row["batch_id"] for row in filled.ledger() if row["status"] == "replayed"] == [1, 2]
     assert send(filled) == {"quarantined": 2}
+
+
+def test_an_element_of_multi_line_json_is_replayed_as_a_record_of_its_own(bench):
+    bench.define_files("json", "{multiLine: true}")
+    bench.write("landing/a.json", '[{"id": 1},\n {"id": "2",\n "name": "b"}]')
+    bench.run()
+    bench.define_files(
+        "json",
+        "{multiLine: true}",
+        ddl="id STRING, name STRING",
+        rest="transforms: [{sql: 'SELECT CAST(id AS INT) AS id, name FROM input'}]",
+    )
+    assert send(bench) == {"written": 1}
+    assert sorted((row["id"], row["name"]) for row in bench.target()) == [(1, None), (2, "b")]

@@ -182,13 +182,91 @@ def test_header_of_multi_line_csv_may_be_written_in_several_ways(bench, header):
 
 
 def test_values_that_spark_changes_are_malformed_in_multi_line_json_too(bench):
-    bench.define_files("json", "{multiLine: true}", ddl="id INT, small TINYINT, at TIMESTAMP")
-    bench.write("landing/a.json", '[{"id": 1, "small": 127}, {"id": 2, "small": 200}, {"id": 3, "at": 1764000000000}]')
+    bench.define_files(
+        "json", "{multiLine: true}", ddl="id INT, small TINYINT, at TIMESTAMP, share DOUBLE, price DECIMAL(5,2)"
+    )
+    good = '{"id": 1, "small": 127}'
+    bad = {
+        '{"id": 2, "small": 200}': "small: number out of range",
+        '{"id": 3, "at": 1764000000000}': "at: day or time out of range",
+        '{"id": 4, "share": 1e400}': "share: number out of range",
+        '{"id": 5, "price": "1,5"}': "a comma in a DECIMAL, which Spark would leave out",
+    }
+    bench.write("landing/a.json", f"[{','.join([good, *bad])}]")
     bench.run()
     assert [(row["id"], row["small"]) for row in bench.target()] == [(1, 127)]
-    assert bench.spark.read.format("delta").load(f"{bench.folder}/lake/p").schema["small"].dataType.typeName() == "byte"
-    messages = {json.loads(row["raw"])["id"]: row["_errors"][0]["message"] for row in bench.quarantine()}
-    assert messages == {2: "small: number out of range", 3: "at: day or time out of range"}
+    assert malformed(bench) == {raw.encode(): reason for raw, reason in bad.items()}
+
+
+def test_each_element_of_multi_line_json_is_a_record_of_its_own(bench):
+    """One bad field must not set a whole file apart, nor bring a copy of it into the quarantine for each of its rows."""
+    bench.define_files("json", "{multiLine: true}", ddl="id INT, name STRING, price DECIMAL(38,18)")
+    odd = "[{,'" + '"'
+    good = [json.dumps({"id": number, "name": odd}, indent=1) for number in range(300)]
+    bad = ['{"id": "x", "price":  1.10, "name": "}"}', "7", "[[1]]", "null", '"a"']
+    digits = '{"id": 300, "price": 12345678901234567890.123456789012345678}'
+    bench.write("landing/a.json", "\ufeff [" + " ,\n".join([*good[:100], *bad, *good[100:], digits]) + "]\n")
+    bench.run()
+    rows = {row["id"]: row for row in bench.target()}
+    assert set(rows) == set(range(301))
+    assert rows[7]["name"] == odd
+    assert str(rows[300]["price"]) == "12345678901234567890.123456789012345678"
+    assert malformed(bench) == {
+        raw.encode(): "JSON null, not an object" if raw == "null" else JSON_REASON for raw in bad
+    }
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b'{"id": 1}\n{"id": 2}', JSON_REASON),
+        (b'[{"id": 1}, {"id": 2}', JSON_REASON),
+        (b'[{"id": 1},]', JSON_REASON),
+        (b'[{"id": 1} {"id": 2}]', JSON_REASON),
+        (b'[{"id": 1}] [{"id": 2}]', JSON_REASON),
+        (b'[{"id": 1, "name": "open}, {\'id\': 2}]', JSON_REASON),
+        (b'[{"id": 1, "name": "open}, {"id": 2}, {"name": " {\'id\': 3} "}]', JSON_REASON),
+        (b'[{"id": 1}, {"name": "\xff"}]', "not valid UTF-8"),
+        (b'[{"id": 1}, {"x": ' + b"[" * 100 + b"]" * 100 + b"}]", JSON_REASON),
+    ],
+)
+def test_multi_line_json_that_cannot_be_divided_is_set_apart_whole_and_once(bench, content, reason):
+    bench.define_files("json", "{multiLine: true}")
+    bench.write("landing/a.json", content)
+    bench.write("landing/b.json", '{"id": 5,\n"name": "b"}\n')
+    bench.write("landing/c.json", " \n\n")
+    bench.write("landing/d.json", "[ ]")
+    bench.run()
+    assert malformed(bench) == {content: reason}
+    assert [row["id"] for row in bench.target()] == [5]
+
+
+def test_comments_in_multi_line_json_divide_nothing(bench):
+    bench.define_files("json", "{multiLine: true, allowComments: true}")
+    lines = [
+        "// [",
+        "[",
+        '/* {"id": 9}, */ {"id": 1, // }',
+        '"name": "// a"}, // one',
+        '{"id": 2 /* ] */} // ,',
+        "]// end",
+    ]
+    bench.write("landing/a.json", "\n".join(lines))
+    bench.write("landing/b.json", "/* nothing */ // here\n")
+    bench.run()
+    assert {row["id"]: row["name"] for row in bench.target()} == {1: "// a", 2: None}
+    assert bench.quarantine() == []
+
+
+def test_a_comment_behind_a_json_line_does_not_take_the_record_with_it(bench):
+    """A line of comments alone is no row to Spark."""
+    bench.define_files("json", "{allowComments: true}")
+    bench.write(
+        "landing/a.json", '{"id": 1} // one\n// {"id": 2}\n/* a */ /* b */\n/* c */ {"id": 3}\n// x\t{\n{"id": 4} / x\n'
+    )
+    [batch] = bench.run()
+    assert sorted(row["id"] for row in bench.target()) == [1, 3]
+    assert (batch.verdict.rows_read, malformed(bench)) == (3, {b'{"id": 4} / x': JSON_REASON})
 
 
 @pytest.mark.parametrize("options", ["{comment: ''}", "{escape: ''}"])

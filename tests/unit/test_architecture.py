@@ -20,7 +20,7 @@ LAYERS = {
     "words": [
         *["errors", "failpoints", "hints", "lifeline", "terminal", "yaml_text", "ddl", "columns", "record", "jvm"],
         *["durations", "path_text", "required_options", "option_values", "bundle", "spark_properties"],
-        *["quality.strftime", "quality.conditions", "offsets"],
+        *["quality.strftime", "quality.conditions", "offsets", "sources.json_files"],
     ],
     "words made of words": ["cron", "fleet", "storage", "dated_path", "sources.ranges"],
     "what the language's types share": ["strict"],

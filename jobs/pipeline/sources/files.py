@@ -11,11 +11,11 @@ from jobs.pipeline.errors import UnavailableError
 from jobs.pipeline.path_text import GLOB_SIGNS
 from jobs.pipeline.record import MALFORMED, RECORD, ROW_ID
 from jobs.pipeline.source_model import FileFormat, FilesSource
-from jobs.pipeline.sources.ranges import WIDENED, beyond_byte, beyond_calendar
+from jobs.pipeline.sources.json_files import allows_comments, holds_nothing, split_records
+from jobs.pipeline.sources.ranges import beyond_calendar
 from jobs.pipeline.sources.text_values import (
     CORRUPT,
     Parser,
-    as_declared,
     compile_csv,
     compile_json,
     first_reason,
@@ -28,7 +28,7 @@ _STREAM_ONLY = frozenset(
     "maxFilesPerTrigger maxBytesPerTrigger latestFirst cleanSource sourceArchiveDir retentionDuration".split()
 )
 _LISTING = _STREAM_ONLY | {"recursiveFileLookup", "pathGlobFilter", "lineSep"}
-_WITH_CORRUPT_COLUMN = frozenset({FileFormat.CSV, FileFormat.JSON, FileFormat.XML})
+_WITH_CORRUPT_COLUMN = frozenset({FileFormat.CSV, FileFormat.XML})
 # Spark's Avro reader ships with PySpark, its short name only with a jar of its own.
 _SPARK_NAMES = {FileFormat.AVRO: "org.apache.spark.sql.avro.AvroFileFormat"}
 _META = "_esclusa_file"
@@ -76,21 +76,20 @@ def compile_parser(columns: list[str], source: FilesSource, ddl: str | None) -> 
 
     Header lines and blank lines are no rows.
     """
-    if not source.is_line_based:
-        is_text = source.format in _WITH_CORRUPT_COLUMN
-        return _compile_columns(columns, read_ddl(ddl) if ddl and is_text else StructType())
+    if not source.is_text:
+        from_text = source.format in _WITH_CORRUPT_COLUMN
+        return _compile_columns(columns, read_ddl(ddl) if ddl and from_text else StructType())
     line = F.col(_LINE)
     row_id = [F.col(ROW_ID)] if ROW_ID in columns else []
     record = _record(line.cast("binary").alias("raw"), *row_id)
     if source.format is FileFormat.TEXT:
         return lambda unparsed: unparsed.select(record, text_reason(line).alias(MALFORMED), line)
     schema = read_ddl(ddl or "")
-    options = {key: value for key, value in source.options.items() if key not in _LISTING}
     is_data = _is_data_line(source, schema)
     if source.format is FileFormat.JSON:
-        parser = compile_json(record, line.cast("binary"), schema, options)
+        parser = compile_json(record, line.cast("binary"), schema, _parsing(source))
     else:
-        parser = compile_csv(record, line, schema, options)
+        parser = compile_csv(record, line, schema, _parsing(source))
     return lambda unparsed: parser(unparsed.where(is_data))
 
 
@@ -100,8 +99,13 @@ def _require_path(spark: SparkSession, path: str) -> None:
         raise UnavailableError(message)
 
 
+def _parsing(source: FilesSource) -> dict[str, str]:
+    """Options for the text of one record."""
+    return {key: value for key, value in source.options.items() if key not in _LISTING | {"multiLine"}}
+
+
 def _reader_options(source: FilesSource) -> dict[str, str]:
-    if source.is_line_based:
+    if source.is_text:
         return {key: value for key, value in source.options.items() if key in _LISTING}
     if source.format not in _WITH_CORRUPT_COLUMN:
         return source.options
@@ -113,7 +117,7 @@ def _reader_options(source: FilesSource) -> dict[str, str]:
 
 def _where_partitions_begin(source: FilesSource) -> dict[str, str]:
     """For files given by name: partition columns (`day=2026-01-01/`) as the stream has them; a glob cannot say."""
-    if source.is_line_based or GLOB_SIGNS.intersection(source.path):
+    if source.is_text or GLOB_SIGNS.intersection(source.path):
         return {"recursiveFileLookup": "true"}
     return {"basePath": source.path}
 
@@ -125,8 +129,9 @@ def _open(
     ddl: str | None,
     paths: list[str] | None = None,
 ) -> DataFrame:
-    if source.is_line_based:
-        reader = reader.format("text")
+    splits = source.format is FileFormat.JSON and source.is_multi_line
+    if source.is_text:
+        reader = reader.format("text").option("wholetext", splits)
     else:
         reader = reader.format(_spark_name(source)).schema(_columns_on_disk(spark, source, ddl))
     rows = reader.load(paths or source.path)  # type: ignore[arg-type] # only a static reader is given paths
@@ -135,12 +140,14 @@ def _open(
         F.col("_metadata.file_modification_time").alias("modified_at"),
         F.col("_metadata.file_block_start").alias("block_start"),
     )
+    if splits:
+        return rows.select(F.explode(split_records(F.col(_LINE), _parsing(source))).alias(_LINE), file.alias(_META))
     return rows.select("*", file.alias(_META))
 
 
 def _columns_on_disk(spark: SparkSession, source: FilesSource, ddl: str | None) -> str:
     if ddl is not None:
-        columns = column_list(read_ddl(ddl), WIDENED if source.format is FileFormat.JSON else None)
+        columns = column_list(read_ddl(ddl))
         return f"{columns}, {CORRUPT} string" if source.format in _WITH_CORRUPT_COLUMN else columns
     try:
         return column_list(spark.read.format(_spark_name(source)).load(source.path).schema)
@@ -164,16 +171,13 @@ def _record(*raw: Column) -> Column:
 def _compile_columns(columns: list[str], schema: StructType) -> Parser:
     """Parser of rows that Spark has read from text by this schema, or from a format that has its own (no fields)."""
     names = [name for name in columns if name not in {_META, CORRUPT}]
-    declared = {field.name: field for field in schema.fields}
-    read = {name: F.col(quote(name)) for name in names}
-    data = [as_declared(read[name], declared[name]).alias(name) if name in declared else read[name] for name in names]
+    data = [F.col(quote(name)) for name in names]
     corrupt = F.col(CORRUPT) if CORRUPT in columns else F.lit(None).cast("string")
-    row = F.struct(*read.values())
+    row = F.struct(*data)
     record = _record(corrupt.cast("binary").alias("raw"), row.alias("columns"))
     reason = first_reason(
         ("malformed record, or a field does not fit its type", corrupt.isNotNull()),
         *beyond_calendar(row, schema),
-        *beyond_byte(row, schema),
     )
     return lambda unparsed: unparsed.select(record, reason.alias(MALFORMED), *data)
 
@@ -182,6 +186,8 @@ def _is_data_line(source: FilesSource, schema: StructType) -> Column:
     """Not blank, not a comment, and not the header: a line that holds just the columns' names, in order."""
     line = F.col(_LINE)
     is_data = F.trim(line) != ""
+    if source.format is FileFormat.JSON and allows_comments(source.options):
+        return ~holds_nothing(line, source.options)
     comment = source.options.get("comment")
     if comment:
         is_data = is_data & ~line.startswith(comment)

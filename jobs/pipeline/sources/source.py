@@ -76,8 +76,8 @@ def rebuild_unparsed(quarantined: DataFrame, pipeline: Pipeline) -> DataFrame:
     Raises ConfError for a format of which the quarantine holds no records to parse again.
     """
     match pipeline.spec.source:
-        case FilesSource() as source if not source.is_line_based:
-            message = f"{source.format} files cannot be replayed, only csv, json and text by lines, and Kafka"
+        case FilesSource() as source if not source.is_text:
+            message = f"{source.format} files cannot be replayed, only csv and text by lines, json, and Kafka"
             raise ConfError([Problem(pipeline.file, 1, "source.format", message)])
         case FilesSource():
             return files.rebuild_lines(quarantined)

@@ -12,6 +12,7 @@ from pyspark.sql.types import DataType, DecimalType, StructField, StructType
 
 from jobs.pipeline.columns import column_list, combine, type_text
 from jobs.pipeline.record import MALFORMED, RECORD
+from jobs.pipeline.sources.json_files import allows_comments
 from jobs.pipeline.sources.ranges import WIDENED, Test, beyond_byte, leaf_test, out_of_range
 
 CORRUPT = "_esclusa_corrupt"
@@ -44,10 +45,12 @@ def compile_json(record: Column, raw: Column, schema: StructType, options: dict[
     """Parser of one JSON object a record; `record` is the `_record` struct, `raw` the bytes.
 
     The text is parsed inside `{"K":[…,{"K":true}]}`: Spark's parser stops at the end of the first value, and what
-    stands behind it would be lost without a word. K is random, so that no text can close the frame by itself.
+    stands behind it would be lost without a word. K is random, so that no text can close the frame by itself. A line
+    break keeps the frame's end out of a comment.
     """
     key = f"_esclusa_{secrets.token_hex(4)}"
-    framed = F.concat(F.lit(f'{{"{key}":['), raw.cast("string"), F.lit(f',{{"{key}":true}}]}}'))
+    line_break = "\n" if allows_comments(options) else ""
+    framed = F.concat(F.lit(f'{{"{key}":['), raw.cast("string"), F.lit(f'{line_break},{{"{key}":true}}]}}'))
     head, tail = f"{key} array<struct<{key}: boolean, ", f">>, {CORRUPT} string"
     parsing = {**options, **_OPTIONS}
 
@@ -124,10 +127,10 @@ def is_plain_text(text: Column, *suspects: str) -> Column:
 
 
 def _fields(schema: StructType) -> list[Column]:
-    return [as_declared(F.col(_VALUE)[field.name], field).alias(field.name) for field in schema.fields]
+    return [_as_declared(F.col(_VALUE)[field.name], field).alias(field.name) for field in schema.fields]
 
 
-def as_declared(value: Column, field: StructField) -> Column:
+def _as_declared(value: Column, field: StructField) -> Column:
     """A value that may have been parsed as a wider type (`WIDENED`); those that do not fit are malformed already."""
     declared = type_text(field.dataType, {})
     return value.try_cast(declared) if declared != type_text(field.dataType, WIDENED) else value
