@@ -29,6 +29,9 @@ TWO_VALUES = "more than one JSON value in one record"
 NOT_UTF8 = "not valid UTF-8"
 SURROGATE = "half of a surrogate pair"
 DECIMAL_COMMA = "a comma in a DECIMAL, which Spark would leave out"
+SECONDS = "a number too large for a TIMESTAMP, which takes seconds"
+JAVAS = "a DOUBLE or FLOAT as Java writes it, such as 12D or 0x1p3"
+OUT_OF_RANGE = "number out of range"
 ENDLESS = 30_000_000
 
 
@@ -136,6 +139,19 @@ JSON_CASES = [
     Case("P12", "DOUBLE overflow in an array", b'{"rates": [1, 1e400]}', number("rates")),
     Case("P12", "DOUBLE overflow in a map", b'{"attrs": {"a": 1e400}}', number("attrs")),
     Case("P12", "Infinity as such", b'{"share": Infinity}'),
+    Case(
+        "P12",
+        "Infinity beside an id like an exponent",
+        b'{"name": "1e5f", "share": -Infinity, "rates": ["INF"]}',
+        NOT_JSON,
+    ),
+    Case("P12", "Infinities beside an id like an exponent", b'{"name": "1e5f", "share": -Infinity, "rates": ["+INF"]}'),
+    Case("P12", "Infinity in words beside one", b'{"name": "1e5, Infinity, \\": Infinity}", "share": Infinity}'),
+    Case("P12", "FLOAT overflow beside Infinity", b'{"share": Infinity, "ratio": 1e39}', OUT_OF_RANGE),
+    Case("P12", "overflow in an array with Infinity", b'{"rates": [ Infinity , "INF", 1e400]}', NOT_JSON),
+    Case(
+        "P12", "overflow deep beside Infinity", b"{'rates': [ 'Infinity' ], 'customer': {'ratio': 1e39}}", OUT_OF_RANGE
+    ),
     Case("P12", "NaN as such", b'{"share": NaN}'),
     Case("P12", "NaN for INT", b'{"id": NaN}', NOT_JSON),
     Case("P12", "NaN for DECIMAL", b'{"amount": NaN}', NOT_JSON),
@@ -167,7 +183,12 @@ JSON_CASES = [
     Case("P12", "epoch seconds", b'{"at": 1764000000}'),
     Case("P12", "epoch milliseconds", b'{"at": 1764000000000}', time("at")),
     Case("P12", "epoch microseconds", b'{"at": 1764000000000000}', time("at")),
+    Case("P12", "epoch microseconds that start anew in 1970", b'{"at": 1770887431076117}', SECONDS),
+    Case("P12", "epoch microseconds before 1970", b'{"at": -1770887431076117, "id": 1}', SECONDS),
+    Case("P12", "a long number beside a time", b'{"name": "1770887431076117", "at": 1764000000}'),
     Case("P12", "number for DATE", b'{"on_day": 20000}', NOT_JSON),
+    Case("P12", "digits for DATE", b'{"on_day": "01022026"}', NOT_JSON),
+    Case("P12", "digits for DATE inside", b'{"customer": {"since": "5"}}', NOT_JSON),
     # a field twice, too many, too few
     Case("P11", "a key twice: the last holds", b'{"id": 1, "id": 2}'),
     Case("P11", "keys that differ by case", b'{"id": 1, "ID": 2, "NAME": "x"}'),
@@ -292,6 +313,12 @@ CSV_CASES = [
     Case("P12", "DOUBLE overflow", b"1,a,1e400,,,,", number("share")),
     Case("P12", "DOUBLE overflow beside the word inf", b"1,info,-1e400,,,,", number("share")),
     Case("P12", "Infinity as such", b"1,a,Infinity,,,,"),
+    Case("P12", "Infinity beside an id like an exponent", b"1,1e5f,-Infinity,,,,"),
+    Case("P12", "DOUBLE overflow beside Infinity in words", b"1,Infinity,1e400,,,,", OUT_OF_RANGE),
+    Case("P12", "DOUBLE with Java's suffix", b"1,a,12D,,,,", JAVAS),
+    Case("P12", "DOUBLE with Java's suffix in quotes", b'1,a,"1.f ",,,,', JAVAS),
+    Case("P12", "DOUBLE in Java's hexadecimal", b"1,a,-0x1p3,,,,", JAVAS),
+    Case("P12", "text like Java's numbers", b"1,12D 7f 0x1p3,1.5e3,,,,"),
     Case("P12", "NaN as such", b"1,a,NaN,,,,"),
     Case("P12", "DECIMAL overflow", b"1,a,,,123456789.99,,", NOT_CSV),
     Case("P12", "endless DECIMAL", b"1,a,,,1e%d,," % ENDLESS, NOT_CSV),
@@ -311,6 +338,10 @@ CSV_CASES = [
     Case("P15", "open quote", b'1,"a,,,,,', NOT_CSV),
     Case("P15", "open quote at the end", b'1,a,,,,,"2026-01-01T00:00:00Z', "unbalanced quotes"),
     Case("P15", "quote inside", b'1,a"b,,,,,', "unbalanced quotes"),
+    Case("P15", "escaped backslash before a closing quote", b'1,"C:\\\\dir\\\\",,,,,'),
+    Case("P15", "escaped backslash before an escaped quote", b'1,"a\\\\\\"b",,,,,'),
+    Case("P15", "escaped quote at the end", b'1,"C:\\dir\\",,,,,', NOT_CSV),
+    Case("P15", "escaped quote at the end of the line", b'1,a,,,,,"2026-01-01T00:00:00Z\\"', NOT_CSV),
     Case("P15", "comment sign", b"#1,a,,,,,", NOT_CSV),
     Case("P15", "separators only", b",,,,,,"),
     Case("P17", "formula for INT", b"=1+1,a,,,,,", NOT_CSV),

@@ -278,6 +278,21 @@ def test_an_empty_sign_is_none(bench, options):
     assert malformed(bench) == {b'2,"open': "unbalanced quotes"}
 
 
+def test_signs_that_end_a_quoted_text_are_those_of_the_options(bench):
+    bench.define_files(
+        "csv", "{charToEscapeQuoteEscaping: '|', positiveInf: 9e999}", ddl="id INT, name STRING, share DOUBLE"
+    )
+    good = [r'1,"C:|\",9e999', r'2,"\"",']
+    bad = {"4,9e999,8e999": "number out of range"}
+    bench.write("landing/a.csv", "\n".join([*good, *bad]))
+    bench.run()
+    assert sorted((row["id"], row["name"], row["share"]) for row in bench.target()) == [
+        (1, "C:\\", float("inf")),
+        (2, '"', None),
+    ]
+    assert {raw.decode(): reason for raw, reason in malformed(bench).items()} == bad
+
+
 @pytest.mark.parametrize(("sep", "between"), [(r"'\t'", "\t"), ("'||'", "||")])
 def test_header_between_other_separators_is_no_row(bench, sep, between):
     bench.define_files("csv", f"{{header: true, sep: {sep}}}")

@@ -41,17 +41,33 @@ def leaf_test(type_: DataType, leaf: Callable[[DataType], Test | None]) -> Test 
             return leaf(type_)
 
 
-def out_of_range(value: Column, schema: StructType, text: Column) -> Iterator[tuple[str, Column]]:
-    """Reasons: a number that became Infinity though the text does not say so; a time that `beyond_calendar` finds."""
+def out_of_range(value: Column, schema: StructType, text: Column, infinity: str) -> Iterator[tuple[str, Column]]:
+    """Reasons: a number that became Infinity though the text does not say so; a time that `beyond_calendar` finds.
 
-    def is_infinite(number: Column) -> Column:
-        return (F.abs(number) == F.lit(float("inf"))) & text.rlike(_NUMBER_WITH_EXPONENT_OR_LONG)
+    A text that matches `infinity`, as it may be written, needs a closer look: see `may_be_out_of_range`.
+    """
 
-    def number(type_: DataType) -> Test | None:
-        return is_infinite if isinstance(type_, FloatType | DoubleType) else None
+    def is_said(number: Column) -> Column:
+        return is_infinite(number) & text.rlike(_NUMBER_WITH_EXPONENT_OR_LONG) & ~text.rlike(infinity)
 
-    yield from _reasons(value, schema, "number out of range", number)
+    yield from _reasons(value, schema, "number out of range", for_floats(is_said))
     yield from beyond_calendar(value, schema)
+
+
+def may_be_out_of_range(value: Column, schema: StructType, text: Column) -> Column | None:
+    """Whether some number is Infinity, and the text has one that may have become so; None without such columns."""
+    test = leaf_test(schema, for_floats(is_infinite))
+    return test(value) & text.rlike(_NUMBER_WITH_EXPONENT_OR_LONG) if test else None
+
+
+def is_infinite(number: Column) -> Column:
+    """Whether a DOUBLE or FLOAT is Infinity or -Infinity."""
+    return F.abs(number) == F.lit(float("inf"))
+
+
+def for_floats(test: Test) -> Callable[[DataType], Test | None]:
+    """The test for the leaves that are DOUBLE or FLOAT."""
+    return lambda type_: test if isinstance(type_, FloatType | DoubleType) else None
 
 
 def beyond_calendar(value: Column, schema: StructType) -> Iterator[tuple[str, Column]]:

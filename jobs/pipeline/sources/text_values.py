@@ -8,12 +8,21 @@ from operator import and_, or_
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql.types import DataType, DecimalType, StructField, StructType
+from pyspark.sql.types import DataType, DecimalType, DoubleType, FloatType, StructField, StructType, TimestampType
 
-from jobs.pipeline.columns import column_list, combine, type_text
+from jobs.pipeline.columns import Instead, column_list, combine, type_text
 from jobs.pipeline.record import MALFORMED, RECORD
 from jobs.pipeline.sources.json_files import allows_comments
-from jobs.pipeline.sources.ranges import WIDENED, Test, beyond_byte, leaf_test, out_of_range
+from jobs.pipeline.sources.ranges import (
+    WIDENED,
+    Test,
+    beyond_byte,
+    for_floats,
+    is_infinite,
+    leaf_test,
+    may_be_out_of_range,
+    out_of_range,
+)
 
 CORRUPT = "_esclusa_corrupt"
 _PARSED = "_esclusa_parsed"
@@ -28,6 +37,13 @@ _MOST_CSV_COLUMNS = "20480"
 """Spark's default of `maxColumns`."""
 _DECIMAL_COMMA = "a comma in a DECIMAL, which Spark would leave out"
 _LONG_EXPONENT = r"[0-9.][eE][+-]?[0-9]{5}"
+_LONG_NUMBER = "[0-9]{13}"
+"""Seconds that may be too many for Spark to count in microseconds, modulo 2^64: the time could be any."""
+_SECONDS = "a number too large for a TIMESTAMP, which takes seconds"
+_JSON_INFINITY = r"""([\[:,]\s*)(["']?)[-+]?(?:Infinity|INF)\2(?=\s*[,\]}])"""
+_JAVA_NUMBER = r"[dDfFxX](?:(?<=[0-9.][dDfF])(?![0-9A-Za-z])|(?<=0[xX]))"
+"""The rare letters first, for each line is searched for them."""
+_JAVAS = "a DOUBLE or FLOAT as Java writes it, such as 12D or 0x1p3"
 _ESCAPED_DIGIT_OR_COMMA = r"\\u00[23]"
 _LONE_SURROGATE = (
     r"\\u[dD][89aAbB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89aAbB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2}"
@@ -50,14 +66,22 @@ def compile_json(record: Column, raw: Column, schema: StructType, options: dict[
     """
     key = f"_esclusa_{secrets.token_hex(4)}"
     line_break = "\n" if allows_comments(options) else ""
-    framed = F.concat(F.lit(f'{{"{key}":['), raw.cast("string"), F.lit(f'{line_break},{{"{key}":true}}]}}'))
     head, tail = f"{key} array<struct<{key}: boolean, ", f">>, {CORRUPT} string"
-    parsing = {**options, **_OPTIONS}
+    parsing = {
+        **options,
+        **_OPTIONS,
+        "enableDateTimeParsingFallback": "false",
+    }  # it takes "01022026" for days since 1970
 
-    def as_text() -> Column:
-        return F.from_json(framed, head + column_list(schema, {DecimalType: "string"}) + tail, parsing)[key][0]
+    def frame(text: Column) -> Column:
+        return F.concat(F.lit(f'{{"{key}":['), text, F.lit(f'{line_break},{{"{key}":true}}]}}'))
 
-    misread = _Misread(schema, as_text, None if "locale" in options else _number_with_comma("[\"']"))
+    def read(framed: Column, instead: Instead) -> Column:
+        return F.from_json(framed, head + column_list(schema, instead) + tail, parsing)
+
+    framed = frame(raw.cast("string"))
+    comma = None if "locale" in options else _number_with_comma("[\"']")
+    misread = _Misread(schema, lambda: read(framed, {DecimalType: "string"})[key][0], comma)
     values, value, text = F.col(f"{_PARSED}.{key}"), F.col(_VALUE), F.col(f"{RECORD}.raw").cast("string")
     is_corrupt = F.col(f"{_PARSED}.{CORRUPT}").isNotNull()
     reason = first_reason(
@@ -70,10 +94,11 @@ def compile_json(record: Column, raw: Column, schema: StructType, options: dict[
         (_NOT_JSON, ~F.coalesce(F.get(values, F.lit(1))[key], F.lit(False))),
         ("JSON null, not an object", value.isNull()),
         ("half of a surrogate pair", ~F.col(_PLAIN) & _has_lone_surrogate(text)),
-        *out_of_range(value, schema, text),
+        *out_of_range(value, schema, text, _JSON_INFINITY),
         *beyond_byte(value, schema),
+        *_json_second_looks(value, schema, text, lambda other, instead: read(frame(other), instead)[key][0]),
     )
-    parsed = F.from_json(misread.unless(framed), head + column_list(schema, WIDENED) + tail, parsing)
+    parsed = read(misread.unless(framed), WIDENED)
     is_plain = is_plain_text(raw.cast("string"), "\\u")
     first = (record, is_plain.alias(_PLAIN), parsed.alias(_PARSED))
     second = (F.col(RECORD), F.col(_PLAIN), F.col(_PARSED), F.get(values, F.lit(0)).alias(_VALUE))
@@ -83,12 +108,13 @@ def compile_json(record: Column, raw: Column, schema: StructType, options: dict[
 
 def compile_csv(record: Column, line: Column, schema: StructType, options: dict[str, str]) -> Parser:
     """Parser of one CSV line a record; `record` is the `_record` struct, `line` the text."""
-    columns, parsing = column_list(schema), {**options, **_OPTIONS}
+    parsing = {**options, **_OPTIONS}
 
-    def as_text() -> Column:
-        return F.from_csv(line, F.lit(column_list(schema, {DecimalType: "string"})), parsing)
+    def read(text: Column, instead: Instead) -> Column:
+        return F.from_csv(text, F.lit(f"{column_list(schema, instead)}, {CORRUPT} string"), parsing)
 
-    misread = _Misread(schema, as_text, None if "locale" in options else _csv_number_with_comma(options))
+    comma = None if "locale" in options else _csv_number_with_comma(options)
+    misread = _Misread(schema, lambda: read(line, {DecimalType: "string"}), comma)
     value, text = F.col(_VALUE), F.col(f"{RECORD}.raw").cast("string")
     reason = first_reason(
         (_NOT_UTF8, ~F.col(_PLAIN) & ~F.is_valid_utf8(text)),
@@ -96,10 +122,11 @@ def compile_csv(record: Column, line: Column, schema: StructType, options: dict[
         *misread.reasons(value, text),
         (f"not {len(schema)} columns, or a column does not fit its type", value[CORRUPT].isNotNull() | value.isNull()),
         ("unbalanced quotes", ~F.col(_PLAIN) & _has_open_quote(text, options)),
-        *out_of_range(value, schema, text),
+        *out_of_range(value, schema, text, "|".join(map(re.escape, _csv_infinities(options)))),
+        *_csv_second_looks(value, schema, text, read(text, dict.fromkeys((DoubleType, FloatType), "string")), options),
     )
     parsable = F.when(~_has_too_many_columns(line, options), misread.unless(line))
-    parsed = F.from_csv(parsable, F.lit(f"{columns}, {CORRUPT} string"), parsing)
+    parsed = read(parsable, {})
     is_plain = is_plain_text(line, "\0", *filter(None, [options.get("quote", _QUOTE)]))
     first = (record, is_plain.alias(_PLAIN), parsed.alias(_VALUE))
     second = (F.col(RECORD), reason.alias(MALFORMED), *_fields(schema))
@@ -124,6 +151,64 @@ def text_reason(text: Column) -> Column:
 def is_plain_text(text: Column, *suspects: str) -> Column:
     """Whether text is valid UTF-8 and holds none of the suspects; NULL for NULL."""
     return combine(and_, [F.is_valid_utf8(text), *(~F.contains(text, F.lit(suspect)) for suspect in suspects)])
+
+
+def _json_second_looks(
+    value: Column, schema: StructType, text: Column, read: Callable[[Column, Instead], Column]
+) -> Iterator[tuple[str, Column]]:
+    """Reasons that are found by parsing a record once more, which few records need."""
+    is_suspect = may_be_out_of_range(value, schema, text)
+    still_infinite = leaf_test(schema, for_floats(is_infinite))
+    if is_suspect is not None and still_infinite:
+        without = read(F.regexp_replace(text, _JSON_INFINITY, "$1null"), {})
+        yield "number out of range", is_suspect & _test_once(without, still_infinite)
+    may_have_wrapped = leaf_test(schema, _for_times(_may_have_wrapped))
+    is_long = leaf_test(schema, _for_times(lambda number: number.rlike(f"^-?{_LONG_NUMBER}")))
+    if may_have_wrapped and is_long:
+        as_text = read(text, {TimestampType: "string"})
+        yield _SECONDS, may_have_wrapped(value) & text.rlike(_LONG_NUMBER) & _test_once(as_text, is_long)
+
+
+def _for_times(test: Test) -> Callable[[DataType], Test | None]:
+    return lambda type_: test if isinstance(type_, TimestampType) else None
+
+
+def _may_have_wrapped(time: Column) -> Column:
+    """Microseconds modulo 2^64 are divisible by 64, but not by a million.
+
+    They are by both where 2^64 was taken off 15,625 times: of nanoseconds in a few minutes of 2024 and of 2033.
+    """
+    micros = F.unix_micros(time)
+    return (micros % 64 == 0) & (micros % 1_000_000 != 0)
+
+
+def _csv_second_looks(
+    value: Column, schema: StructType, text: Column, as_text: Column, options: dict[str, str]
+) -> Iterator[tuple[str, Column]]:
+    """The same for CSV; `as_text` is the record with text for DOUBLE and FLOAT."""
+
+    def overflows(type_: DataType) -> Test | None:
+        test = for_floats(
+            lambda number: is_infinite(number.try_cast(type_)) & ~F.trim(number).isin(_csv_infinities(options))
+        )
+        return test(type_)
+
+    is_suspect, is_overflow = may_be_out_of_range(value, schema, text), leaf_test(schema, overflows)
+    is_javas = leaf_test(schema, for_floats(lambda number: number.rlike(_JAVA_NUMBER)))
+    if is_suspect is not None and is_overflow and is_javas:
+        yield "number out of range", is_suspect & _test_once(as_text, is_overflow)
+        yield _JAVAS, text.rlike(_JAVA_NUMBER) & _test_once(as_text, is_javas)
+
+
+def _csv_infinities(options: dict[str, str]) -> list[str]:
+    """Infinity as CSV may have it: Java's spellings, and those of the options."""
+    own = [options.get("positiveInf", "Inf"), options.get("negativeInf", "-Inf")]
+    return ["Infinity", "+Infinity", "-Infinity", *own]
+
+
+def _test_once(value: Column, test: Test) -> Column:
+    """The test of a value that is dear to compute: a test names its value once for each leaf."""
+    return F.coalesce(F.exists(F.array(value), test), F.lit(False))
 
 
 def _fields(schema: StructType) -> list[Column]:
@@ -225,6 +310,9 @@ def _has_open_quote(line: Column, options: dict[str, str]) -> Column:
     if not quote:
         return F.lit(False)
     escape = options.get("escape", "\\")
-    unescaped = F.replace(line, F.lit(escape + quote), F.lit("")) if escape else line
+    of_escape = options.get("charToEscapeQuoteEscaping", escape if escape != quote else "")
+    unescaped = line
+    for sequence in [of_escape and of_escape + escape, escape and escape + quote]:
+        unescaped = F.replace(unescaped, F.lit(sequence), F.lit("")) if sequence else unescaped
     count = F.length(unescaped) - F.length(F.replace(unescaped, F.lit(quote), F.lit("")))
     return line.contains(quote) & (count % 2 != 0)
