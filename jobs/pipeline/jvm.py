@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from pyspark.sql import Observation, SparkSession
+from pyspark.sql import DataFrame, Observation, SparkSession
 
 
 def jvm_class(spark: SparkSession, name: str) -> Any:
@@ -23,6 +23,12 @@ def jvm_session(spark: SparkSession) -> Any:
 def scala_none(spark: SparkSession) -> Any:
     """Scala's None."""
     return jvm_class(spark, "scala.Option").empty()
+
+
+def input_files(df: DataFrame) -> list[str]:
+    """URLs of the files behind a frame; PySpark's own `inputFiles` asks the JVM twice for each."""
+    behind: Any = df._jdf  # noqa: SLF001
+    return list(behind.inputFiles())
 
 
 def observed(observation: Observation) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ from hashlib import sha256
 import pytest
 
 from jobs.pipeline import runner
-from jobs.pipeline.errors import EsclusaError, FileChangedError, StateMismatchError
+from jobs.pipeline.errors import EsclusaError, FileChangedError, StateMismatchError, UnavailableError
 from jobs.pipeline.failpoints import Point, arm
 from jobs.pipeline.runner import PipelineRun
 
@@ -116,6 +116,31 @@ def test_broken_columnar_file_is_set_apart(bench, format_, content):
     bench.write(f"landing/broken.{format_}", content)
     [batch] = bench.run()
     assert (batch.rows_written, list(reasons(bench))) == (0, [f"broken.{format_}"])
+
+
+@pytest.mark.fault("R13", "P16")
+@pytest.mark.parametrize("format_", ["parquet", "orc", "avro"])
+def test_columns_are_learned_from_a_file_that_can_be_read(bench, format_):
+    """Spark looks at one file, which may be the corrupt one, at each start."""
+    bench.define_files(format_, schema=False)
+    rows = bench.spark.sql("SELECT id AS value, if(id > 0, 'b', '1') AS part FROM range(3)").coalesce(1)
+    writer = rows.write.format({"avro": "org.apache.spark.sql.avro.AvroFileFormat"}.get(format_, format_))
+    writer.partitionBy("part").mode("append").save(f"{bench.folder}/landing")
+    for name in ("0", "z[1] %20"):
+        bench.write(f"landing/part=1/{name}.{format_}", b"nothing of the kind")
+    bench.run()
+    assert sorted((row["value"], row["part"]) for row in bench.target()) == [(0, "1"), (1, "b"), (2, "b")]
+    assert set(reasons(bench)) == {f"0.{format_}", f"z%5B1%5D%20%2520.{format_}"}
+
+
+@pytest.mark.parametrize("format_", ["parquet", "orc", "avro"])
+@pytest.mark.parametrize("content", [None, b"nothing of the kind"])
+def test_without_a_file_that_can_be_read_and_a_schema_there_are_no_columns(bench, format_, content):
+    bench.define_files(format_, schema=False)
+    if content:
+        bench.write(f"landing/a.{format_}", content)
+    with pytest.raises(UnavailableError, match=f"no {format_} file in .* that can be read"):
+        bench.run()
 
 
 @pytest.mark.fault("R14")

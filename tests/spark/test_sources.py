@@ -2,6 +2,8 @@ import json
 
 import pytest
 
+from jobs.pipeline.errors import ConfError
+
 CSV = "{header: true}"
 SPARK_NAMES = {"avro": "org.apache.spark.sql.avro.AvroFileFormat"}
 CSV_REASON = "not 2 columns, or a column does not fit its type"
@@ -291,6 +293,14 @@ def test_signs_that_end_a_quoted_text_are_those_of_the_options(bench):
         (2, '"', None),
     ]
     assert {raw.decode(): reason for raw, reason in malformed(bench).items()} == bad
+
+
+@pytest.mark.parametrize("ddl", ["id INT, lasts INTERVAL", "id INT, deep STRUCT<a: ARRAY<INTERVAL>>"])
+def test_interval_without_units_is_refused_for_bad_text_would_be_null(bench, ddl):
+    bench.define_files("json", ddl=ddl)
+    bench.write("landing/a.json", '{"id": 1, "lasts": "bad"}\n')
+    with pytest.raises(ConfError, match="INTERVAL DAY TO SECOND"):
+        bench.run()
 
 
 @pytest.mark.parametrize(("sep", "between"), [(r"'\t'", "\t"), ("'||'", "||")])

@@ -1,6 +1,11 @@
 """File directories: csv, json, parquet, orc, avro, xml, text."""
 
-from pyspark.errors import AnalysisException
+from collections.abc import Iterator
+from contextlib import suppress
+from urllib.parse import unquote
+
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, DataFrameReader, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.readwriter import DataStreamReader
@@ -8,6 +13,7 @@ from pyspark.sql.types import StructType
 
 from jobs.pipeline.columns import column_list, quote, read_ddl
 from jobs.pipeline.errors import UnavailableError
+from jobs.pipeline.jvm import input_files
 from jobs.pipeline.path_text import GLOB_SIGNS
 from jobs.pipeline.record import MALFORMED, RECORD, ROW_ID
 from jobs.pipeline.source_model import FileFormat, FilesSource
@@ -32,6 +38,11 @@ _WITH_CORRUPT_COLUMN = frozenset({FileFormat.CSV, FileFormat.XML})
 # Spark's Avro reader ships with PySpark, its short name only with a jar of its own.
 _SPARK_NAMES = {FileFormat.AVRO: "org.apache.spark.sql.avro.AvroFileFormat"}
 _META = "_esclusa_file"
+_LITERALLY = {"__globPaths__": "false"}
+"""Names of files are no patterns."""
+_UNREADABLE = (PySparkException, Py4JJavaError)
+"""What Spark raises over files that it cannot learn columns from."""
+_FILES_TRIED = 20
 _NEVER = "36500d"
 """As `maxFileAge`: Spark would pass over a file that lands with an older time than what it has read."""
 HEADER_DIFFERS = "HEADER_DIFFERS"
@@ -55,8 +66,8 @@ def open_sample(spark: SparkSession, source: FilesSource, ddl: str | None) -> Da
 def open_files(spark: SparkSession, source: FilesSource, ddl: str | None, paths: list[str]) -> DataFrame:
     """These files, as a static frame of the same columns; names are taken literally."""
     options = {key: value for key, value in _reader_options(source).items() if key not in _STREAM_ONLY}
-    literally = {"__globPaths__": "false"} | _where_partitions_begin(source)
-    return _open(spark.read.options(**options | literally), spark, source, ddl, paths)
+    options |= _LITERALLY | _where_partitions_begin(source)
+    return _open(spark.read.options(**options), spark, source, ddl, paths)
 
 
 def rebuild_lines(quarantined: DataFrame) -> DataFrame:
@@ -67,8 +78,7 @@ def rebuild_lines(quarantined: DataFrame) -> DataFrame:
 
 def count_files(spark: SparkSession, source: FilesSource) -> int:
     """Files under the path as Spark lists them, hidden and filtered ones left out."""
-    options = {key: value for key, value in source.options.items() if key in _LISTING - _STREAM_ONLY}
-    return len(spark.read.options(**options).format("text").load(source.path).inputFiles())
+    return len(input_files(_listing(spark, source)))
 
 
 def compile_parser(columns: list[str], source: FilesSource, ddl: str | None) -> Parser:
@@ -91,6 +101,12 @@ def compile_parser(columns: list[str], source: FilesSource, ddl: str | None) -> 
     else:
         parser = compile_csv(record, line, schema, _parsing(source))
     return lambda unparsed: parser(unparsed.where(is_data))
+
+
+def _listing(spark: SparkSession, source: FilesSource) -> DataFrame:
+    """The files under the path as lines, with the columns of partition directories; nothing of them is read."""
+    options = {key: value for key, value in source.options.items() if key in _LISTING - _STREAM_ONLY}
+    return spark.read.options(**options).format("text").load(source.path)
 
 
 def _require_path(spark: SparkSession, path: str) -> None:
@@ -149,14 +165,33 @@ def _columns_on_disk(spark: SparkSession, source: FilesSource, ddl: str | None) 
     if ddl is not None:
         columns = column_list(read_ddl(ddl))
         return f"{columns}, {CORRUPT} string" if source.format in _WITH_CORRUPT_COLUMN else columns
+    return column_list(_learn_columns(spark, source))
+
+
+def _learn_columns(spark: SparkSession, source: FilesSource) -> StructType:
+    """Columns as Spark learns them; where a file stops it, those of the newest file (by name) that can be read."""
+    options = {key: value for key, value in _reader_options(source).items() if key not in _STREAM_ONLY}
+    reader = spark.read.format(_spark_name(source)).options(**options)
     try:
-        return column_list(spark.read.format(_spark_name(source)).load(source.path).schema)
-    except AnalysisException as error:
+        return reader.load(source.path).schema
+    except _UNREADABLE as error:
+        learned = next(_learn_from_files(reader.options(**_LITERALLY), _listing(spark, source)), None)
+        if learned:
+            return learned
         message = (
-            f"no {source.format} file in {source.path} to learn the columns from; "
+            f"no {source.format} file in {source.path} that can be read, to learn the columns from; "
             "place one, or name a schema (source.schema)"
         )
         raise UnavailableError(message) from error
+
+
+def _learn_from_files(reader: DataFrameReader, listing: DataFrame) -> Iterator[StructType]:
+    partitions = listing.schema.fields[1:]  # behind the line
+    named = {field.name for field in partitions}
+    for url in sorted(input_files(listing), reverse=True)[:_FILES_TRIED]:
+        with suppress(*_UNREADABLE):
+            columns = reader.load(unquote(url)).schema.fields
+            yield StructType([field for field in columns if field.name not in named] + partitions)
 
 
 def _spark_name(source: FilesSource) -> str:

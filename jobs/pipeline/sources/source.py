@@ -3,12 +3,15 @@
 from typing import assert_never
 
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.types import CalendarIntervalType
 
+from jobs.pipeline.columns import read_ddl
 from jobs.pipeline.errors import ConfError, Problem
 from jobs.pipeline.model import Pipeline
 from jobs.pipeline.offsets import OffsetRange, Offsets
 from jobs.pipeline.source_model import FilesSource, KafkaSource
 from jobs.pipeline.sources import files, kafka, kafka_client
+from jobs.pipeline.sources.ranges import leaf_test
 from jobs.pipeline.sources.text_values import Parser
 
 
@@ -88,7 +91,11 @@ def rebuild_unparsed(quarantined: DataFrame, pipeline: Pipeline) -> DataFrame:
 
 
 def compile_parser(unparsed: DataFrame, pipeline: Pipeline) -> Parser:
-    """The parser for rows like those of `unparsed`; starts no Spark job."""
+    """The parser for rows like those of `unparsed`; starts no Spark job.
+
+    Raises ConfError for an INTERVAL without units in the schema.
+    """
+    _refuse_intervals(pipeline)
     match pipeline.spec.source:
         case FilesSource() as source:
             return files.compile_parser(unparsed.columns, source, pipeline.schema_ddl)
@@ -96,3 +103,12 @@ def compile_parser(unparsed: DataFrame, pipeline: Pipeline) -> Parser:
             return kafka.compile_parser(unparsed.columns, source, pipeline.schema_ddl)
         case _ as never:
             assert_never(never)
+
+
+def _refuse_intervals(pipeline: Pipeline) -> None:
+    schema = read_ddl(pipeline.schema_ddl) if pipeline.schema_ddl else None
+    if schema and leaf_test(
+        schema, lambda type_: (lambda value: value) if isinstance(type_, CalendarIntervalType) else None
+    ):
+        message = "Spark reads bad text for an INTERVAL as NULL; write STRING, or INTERVAL DAY TO SECOND"
+        raise ConfError([Problem(pipeline.file, 1, "source.schema", message)])
