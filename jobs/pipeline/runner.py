@@ -34,8 +34,8 @@ from jobs.pipeline.preflight import check_replay, check_start, refuse_two_places
 from jobs.pipeline.prepare import prepare
 from jobs.pipeline.quality.gathering import USUAL, Gathering, gathering_after
 from jobs.pipeline.source_model import FilesSource
-from jobs.pipeline.sources.file_faults import SkippedFile, find_skipped, has_glob_signs, require_files
-from jobs.pipeline.sources.source import open_files, open_ranges, open_stream
+from jobs.pipeline.sources.file_faults import SkippedFile, find_skipped, require_files
+from jobs.pipeline.sources.source import is_misread, open_files, open_ranges, open_stream
 from jobs.pipeline.table_watch import watch_tables
 from jobs.pipeline.tables import newest_attempted
 
@@ -204,7 +204,7 @@ class PipelineRun:
         if not isinstance(self.pipeline.spec.source, FilesSource):
             return unparsed
         files = read_batch_files(unparsed.sparkSession, self.pipeline.checkpoint, batch_id)
-        if not has_glob_signs(files):
+        if not is_misread(unparsed, self.pipeline, files):
             return unparsed
         return open_files(unparsed.sparkSession, self.pipeline, [file.plain_path for file in files])
 

@@ -42,6 +42,7 @@ LAYERS = {
             "backfill",
             "neighbours",
             "sources.text_values",
+            "sources.partitions",
         ],
         "quality.parameters",
     ],

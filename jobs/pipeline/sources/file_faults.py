@@ -14,6 +14,7 @@ from jobs.pipeline.checkpoint import SeenFile
 from jobs.pipeline.errors import StateMismatchError, full_text, root_cause
 from jobs.pipeline.path_text import GLOB_SIGNS
 from jobs.pipeline.source_model import FilesSource
+from jobs.pipeline.sources.partitions import has_partitions, lacks_partition, names_in_paths
 from jobs.pipeline.storage import exists, local_path
 
 _CORRUPT = re.compile(
@@ -66,6 +67,20 @@ def find_corrupt(paths: list[str], read: Callable[[list[str]], None]) -> dict[st
 def has_glob_signs(files: list[SeenFile]) -> bool:
     """Whether some name looks like a pattern; Spark's file stream then reads the other files of the batch twice."""
     return any(GLOB_SIGNS.intersection(file.plain_path) for file in files)
+
+
+def refuse_mixed(source: FilesSource, files: list[SeenFile]) -> None:
+    """Files beside partition directories of the same batch, which Spark passes over without a word."""
+    if not has_partitions(source):
+        return
+    names = names_in_paths([file.plain_path for file in files], source.path)
+    beside = [file.plain_path for file in files if lacks_partition(file.plain_path, names)]
+    if beside:
+        message = (
+            f"{beside[0]} lies beside directories of partitions ({', '.join(sorted(names))}), and Spark would pass "
+            f"over {len(beside)} such files. Move them into those directories, or a path of their own"
+        )
+        raise StateMismatchError(message)
 
 
 def require_files(spark: SparkSession, files: list[SeenFile], batch_id: int) -> None:

@@ -9,7 +9,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, DataFrameReader, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.readwriter import DataStreamReader
-from pyspark.sql.types import StructType
+from pyspark.sql.types import StructField, StructType
 
 from jobs.pipeline.columns import column_list, quote, read_ddl
 from jobs.pipeline.errors import UnavailableError
@@ -17,6 +17,7 @@ from jobs.pipeline.jvm import input_files
 from jobs.pipeline.path_text import GLOB_SIGNS
 from jobs.pipeline.record import MALFORMED, RECORD, ROW_ID
 from jobs.pipeline.source_model import FileFormat, FilesSource
+from jobs.pipeline.sources import partitions
 from jobs.pipeline.sources.json_files import allows_comments, holds_nothing, split_records
 from jobs.pipeline.sources.ranges import beyond_calendar
 from jobs.pipeline.sources.text_values import (
@@ -70,10 +71,19 @@ def open_files(spark: SparkSession, source: FilesSource, ddl: str | None, paths:
     return _open(spark.read.options(**options), spark, source, ddl, paths)
 
 
-def rebuild_lines(quarantined: DataFrame) -> DataFrame:
-    """Rows of the quarantine, with ROW_ID -> the unparsed lines that they came from, and their ROW_ID."""
+def rebuild_lines(quarantined: DataFrame, source: FilesSource, ddl: str | None) -> DataFrame:
+    """Rows of the quarantine, with ROW_ID -> the unparsed lines that they came from, and their ROW_ID.
+
+    Runs a job where there is a schema, to learn which of its columns the paths hold.
+    """
     file = F.struct(*(F.col("source")[name].alias(name) for name in ("path", "modified_at", "block_start")))
-    return quarantined.select(F.col("raw").cast("string").alias(_LINE), file.alias(_META), ROW_ID)
+    columns = [F.lit(None).cast("string").alias(name) for name in _quarantined_partitions(quarantined, source, ddl)]
+    return quarantined.select(F.col("raw").cast("string").alias(_LINE), file.alias(_META), ROW_ID, *columns)
+
+
+def partition_names(columns: list[str]) -> set[str]:
+    """Of the columns of text files those that are partition directories, in lower case."""
+    return {name.lower() for name in columns} - {_LINE, _META, ROW_ID}
 
 
 def count_files(spark: SparkSession, source: FilesSource) -> int:
@@ -94,19 +104,31 @@ def compile_parser(columns: list[str], source: FilesSource, ddl: str | None) -> 
     record = _record(line.cast("binary").alias("raw"), *row_id)
     if source.format is FileFormat.TEXT:
         return lambda unparsed: unparsed.select(record, text_reason(line).alias(MALFORMED), line)
-    schema = read_ddl(ddl or "")
+    declared = read_ddl(ddl or "")
+    schema, in_path = partitions.split_schema(declared, partition_names(columns))
     is_data = _is_data_line(source, schema)
     if source.format is FileFormat.JSON:
         parser = compile_json(record, line.cast("binary"), schema, _parsing(source))
     else:
         parser = compile_csv(record, line, schema, _parsing(source))
-    return lambda unparsed: parser(unparsed.where(is_data))
+    if not in_path:
+        return lambda unparsed: parser(unparsed.where(is_data))
+    return lambda unparsed: parser(unparsed.where(is_data)).select(*_with_partitions(declared, in_path))
 
 
 def _listing(spark: SparkSession, source: FilesSource) -> DataFrame:
     """The files under the path as lines, with the columns of partition directories; nothing of them is read."""
     options = {key: value for key, value in source.options.items() if key in _LISTING - _STREAM_ONLY}
     return spark.read.options(**options).format("text").load(source.path)
+
+
+def _quarantined_partitions(quarantined: DataFrame, source: FilesSource, ddl: str | None) -> list[str]:
+    if ddl is None or not partitions.has_partitions(source):
+        return []
+    folder = F.regexp_extract("source.path", "^.*/", 0)
+    found = quarantined.select(folder.alias("folder")).where("folder > ''").distinct().toArrow()["folder"].to_pylist()
+    names = partitions.names_in_paths([unquote(path) for path in found], source.path)
+    return [name for name in read_ddl(ddl).fieldNames() if name.lower() in names]
 
 
 def _require_path(spark: SparkSession, path: str) -> None:
@@ -157,7 +179,8 @@ def _open(
         F.col("_metadata.file_block_start").alias("block_start"),
     )
     if splits:
-        return rows.select(F.explode(split_records(F.col(_LINE), _parsing(source))).alias(_LINE), file.alias(_META))
+        record = F.explode(split_records(F.col(_LINE), _parsing(source))).alias(_LINE)
+        return rows.select(record, *map(quote, rows.columns[1:]), file.alias(_META))
     return rows.select("*", file.alias(_META))
 
 
@@ -186,12 +209,12 @@ def _learn_columns(spark: SparkSession, source: FilesSource) -> StructType:
 
 
 def _learn_from_files(reader: DataFrameReader, listing: DataFrame) -> Iterator[StructType]:
-    partitions = listing.schema.fields[1:]  # behind the line
-    named = {field.name for field in partitions}
+    in_path = listing.schema.fields[1:]  # behind the line
+    named = {field.name for field in in_path}
     for url in sorted(input_files(listing), reverse=True)[:_FILES_TRIED]:
         with suppress(*_UNREADABLE):
             columns = reader.load(unquote(url)).schema.fields
-            yield StructType([field for field in columns if field.name not in named] + partitions)
+            yield StructType([field for field in columns if field.name not in named] + in_path)
 
 
 def _spark_name(source: FilesSource) -> str:
@@ -215,6 +238,16 @@ def _compile_columns(columns: list[str], schema: StructType) -> Parser:
         *beyond_calendar(row, schema),
     )
     return lambda unparsed: unparsed.select(record, reason.alias(MALFORMED), *data)
+
+
+def _with_partitions(schema: StructType, in_path: list[StructField]) -> Iterator[Column]:
+    """The columns of a parsed row, in the schema's order, with what its path says."""
+    path = F.col(f"{RECORD}.path")
+    yield F.col(RECORD)
+    yield F.coalesce(F.col(MALFORMED), first_reason(*partitions.path_reasons(path, in_path))).alias(MALFORMED)
+    for field in schema.fields:
+        name = quote(field.name)
+        yield partitions.value_in_path(path, field).alias(field.name) if field in in_path else F.col(name)
 
 
 def _is_data_line(source: FilesSource, schema: StructType) -> Column:
