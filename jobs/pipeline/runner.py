@@ -122,7 +122,10 @@ class PipelineRun:
         try:
             self._wait()
         finally:
-            self._held.close()
+            # Where the JVM has died, a batch may be under way in a thread of Python's, and commit what needs no JVM: not
+            # without the lease, and not while the interpreter ends, which it would bring down.
+            with self._in_flight:
+                self._held.close()
 
     def _wait(self) -> None:
         assert self.query is not None  # noqa: S101 - wait follows start
