@@ -122,8 +122,8 @@ class PipelineRun:
         try:
             self._wait()
         finally:
-            # Where the JVM has died, a batch may be under way in a thread of Python's, and commit what needs no JVM. Not
-            # without the lease, and not while the interpreter ends, which it would bring down.
+            # Where the JVM has died, a batch may be under way in a thread of Python's, and commit what needs no JVM:
+            # not without the lease, and not while the interpreter ends, which it would bring down.
             with self._in_flight:
                 self._held.close()
 
