@@ -76,8 +76,8 @@ def _log_file(path: str, version: int) -> str:
 def _actions(spark: SparkSession | None, path: str, version: int) -> list[dict[str, Any]]:
     folder = local_path(path)
     name = _log_file(path if folder is None else folder, version)
-    text = read_text(spark, name) if folder is None else Path(name).read_text()
-    return [json.loads(line) for line in text.splitlines() if line]
+    text = read_text(spark, name) if folder is None else Path(name).read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.split("\n") if line]  # statistics may hold U+2028, as data do
 
 
 def count_rows(actions: Iterable[dict[str, Any]]) -> int | None:

@@ -36,7 +36,7 @@ def read_commits(table: Path) -> list[LoggedCommit]:
 
 
 def _read_commit(file: Path) -> LoggedCommit:
-    actions = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line]
+    actions = [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line]
     transactions = {action["txn"]["appId"]: action["txn"]["version"] for action in actions if "txn" in action}
     added = [action["add"] for action in actions if "add" in action]
     rows, files = sum(json.loads(one["stats"])["numRecords"] for one in added), tuple(one["path"] for one in added)

@@ -1,11 +1,12 @@
 import pyarrow as pa
 import pytest
-from deltalake import DeltaTable, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 
 from jobs.pipeline.delta import TransactionId, find_restore
 from jobs.pipeline.errors import AlreadyRunningError, LeaseLostError
 from jobs.pipeline.failures import classify
 from jobs.pipeline.small_table import SmallTable
+from jobs.testing.logs import read_commits
 
 SCHEMA = pa.schema([("id", pa.int64())])
 
@@ -58,6 +59,17 @@ def test_a_restore_is_found_below_what_was_committed_behind_it(rivals, tmp_path,
     newest = DeltaTable(path).version()
     assert newest >= 3 + is_restored
     assert find_restore(None, path, "q:target", newest) == (2 if is_restored else None)
+
+
+@pytest.mark.parametrize("sign", ["\u2028", "\u2029", "\u0085"])
+def test_a_commit_is_read_whose_statistics_hold_what_python_takes_for_the_end_of_a_line(tmp_path, sign):
+    path = str(tmp_path / "t")
+    properties = CommitProperties(app_transactions=[Transaction("q:target", 0)])
+    write_deltalake(path, pa.table({"text": [f"a{sign}b"]}), commit_properties=properties)
+    assert sign in (tmp_path / "t/_delta_log" / f"{0:020d}.json").read_text(encoding="utf-8")
+    assert find_restore(None, path, "q:target", 0) is None
+    [commit] = read_commits(tmp_path / "t")
+    assert (commit.rows, commit.transactions) == (1, {"q:target": 0})
 
 
 def test_a_table_of_an_earlier_version_gets_the_columns_that_it_lacks_once(rivals, tmp_path):
