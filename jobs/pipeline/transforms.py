@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import cast
 
+from py4j.protocol import Py4JError
 from pyspark.cloudpickle import register_pickle_by_value
 from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import DataFrame, SparkSession
@@ -32,7 +33,7 @@ def apply_transforms(df: DataFrame, pipeline: Pipeline, batch_time: datetime) ->
 
     In and out: `_record` plus data columns. A simple SELECT keeps `_record` by itself; others must select it.
     SQL reads the batch's clock as `:batch_time`. Raises ConfError, naming the transform, for SQL that Spark cannot
-    analyse or that loses `_record`.
+    analyse, for Python that fails or returns no DataFrame, and for a result that lost `_record`.
     """
     for _, shaped in _results(df, pipeline, batch_time):
         df = shaped
@@ -70,7 +71,9 @@ def _results(df: DataFrame, pipeline: Pipeline, batch_time: datetime) -> Iterato
     for index, transform in enumerate(pipeline.spec.transforms):
         try:
             df = _apply(df, transform, pipeline.root, batch_time)
-        except (PySparkException, ValueError) as error:
+        except (Py4JError, OSError):  # the JVM is ill, or what the code reaches for is away: conf may be right
+            raise
+        except Exception as error:
             raise _conf_error(pipeline, index, _first_line(error)) from error
         names = df.columns
         if RECORD not in names:
@@ -96,7 +99,15 @@ def _apply(df: DataFrame, transform: Transform, root: str, batch_time: datetime)
         case SqlTransform(sql=sql):
             return _select(df, sql, batch_time)
         case PythonTransform(python=name):
-            return load_function(name, root)(df)
+            return _call(name, root, df)
+
+
+def _call(name: str, root: str, df: DataFrame) -> DataFrame:
+    result: object = load_function(name, root)(df)
+    if not isinstance(result, DataFrame):
+        message = f"{name} returned {result!r:.100}, where a DataFrame is needed"
+        raise TypeError(message)
+    return result
 
 
 def _select(df: DataFrame, sql: str, batch_time: datetime) -> DataFrame:
@@ -127,7 +138,8 @@ def _load_module(name: str, root: str) -> ModuleType:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
+    text = str(error).strip().partition("\n")[0]
+    return text if isinstance(error, PySparkException) else f"{type(error).__name__}: {text}"
 
 
 def _conf_error(pipeline: Pipeline, index: int, message: str) -> ConfError:
