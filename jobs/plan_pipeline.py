@@ -17,7 +17,8 @@ from jobs.run_pipeline import bundle_spark
 def main(bundle: Bundle, name: str, sample: int | None) -> None:
     """Show source, transforms, checks and sink of a pipeline, resolved; writes nothing."""
     pipeline = load_pipelines(bundle, [name])[0]
-    from jobs.pipeline.plan import describe, judge_sample  # noqa: PLC0415 - imports pyspark: not for --help
+    from jobs.pipeline.failures import classify  # noqa: PLC0415 - imports pyspark: not for --help
+    from jobs.pipeline.plan import describe, judge_sample  # noqa: PLC0415
     from jobs.pipeline.session import start_session, stop_session  # noqa: PLC0415
 
     spark = start_session(f"esclusa plan {name}", bundle_spark(bundle, [pipeline]))
@@ -25,6 +26,8 @@ def main(bundle: Bundle, name: str, sample: int | None) -> None:
         click.echo(describe(spark, pipeline))
         if sample:
             click.echo(judge_sample(spark, pipeline, sample))
+    except Exception as error:
+        raise classify(error) from error
     finally:
         stop_session(spark)
 

@@ -1,16 +1,24 @@
 """What a run would do, in words: nothing is written. Secrets stay references."""
 
+import re
+
 import yaml
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
 from jobs.pipeline.batch import build_frames, inspect_frames
+from jobs.pipeline.errors import EsclusaError
+from jobs.pipeline.isolation import isolate_failing_rows
 from jobs.pipeline.model import Check, Pipeline, Scope, SqlTransform
+from jobs.pipeline.prepare import as_batch
 from jobs.pipeline.quality.gate import Gate
 from jobs.pipeline.quality.verdict import Verdict, shown_parameters
+from jobs.pipeline.sources.file_faults import corruption
 from jobs.pipeline.sources.source import open_sample, open_stream
-from jobs.pipeline.stages import compile_stages, fingerprint
+from jobs.pipeline.stages import Stages, compile_stages, fingerprint
 from jobs.pipeline.summary import EXAMPLES_SHOWN, shown_raw
 
+_FILE = re.compile(r"while reading file (.+?)\.\s+SQLSTATE")
+"""Of Spark; the cause behind it names no file."""
 _HOW = {
     Scope.ROW: "each row, as a Spark Column in the batch's one scan",
     Scope.SCHEMA: "the columns' names and types, without reading data",
@@ -33,11 +41,35 @@ def describe(spark: SparkSession, pipeline: Pipeline) -> str:
 
 
 def judge_sample(spark: SparkSession, pipeline: Pipeline, rows: int) -> str:
-    """What the checks say of the source's first rows; runs Spark jobs, writes nothing."""
-    sample = open_sample(spark, pipeline, rows)
+    """What the checks say of the source's first rows; runs Spark jobs, writes nothing.
+
+    Rows that cannot be computed are malformed, as in a run. EsclusaError for a file that cannot be read.
+    """
+    sample = open_sample(spark, pipeline, rows).persist()
     stages = compile_stages(spark, sample, pipeline)
-    verdict = inspect_frames(build_frames(stages.parser(sample.persist()), stages), stages.gate)
+    try:
+        verdict = _judge(sample, stages)
+    except Exception as error:
+        if reason := corruption(error):
+            file = _FILE.search(str(error))
+            message = f"{file[1]}: {reason}" if file else reason
+            raise EsclusaError(f"{message}. A run sets such a file apart, as one malformed row") from error
+        mended = isolate_failing_rows(as_batch(sample, stages, _NoLease()), error)
+        if mended is None:
+            raise
+        verdict = _judge(sample, mended.prepared.stages)
     return "\n".join(_verdict_lines(verdict))
+
+
+class _NoLease:
+    """Of who commits nothing."""
+
+    def check(self) -> None:
+        """Nobody else is kept out."""
+
+
+def _judge(sample: DataFrame, stages: Stages) -> Verdict:
+    return inspect_frames(build_frames(stages.parser(sample), stages), stages.gate)
 
 
 def _transforms(pipeline: Pipeline) -> list[str]:

@@ -14,8 +14,8 @@ from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from jobs.pipeline import ledger, quarantine, replay_marks
-from jobs.pipeline.batch import PreparedPipeline, SparkBatch, annotate_well_formed
+from jobs.pipeline import replay_marks
+from jobs.pipeline.batch import annotate_well_formed
 from jobs.pipeline.delta import read_table
 from jobs.pipeline.errors import ConfError, LeaseLostError, Problem, ReconciliationError
 from jobs.pipeline.failpoints import Point, reach
@@ -24,7 +24,7 @@ from jobs.pipeline.isolation import isolate_failing_rows
 from jobs.pipeline.lease import Lease, hold_lease
 from jobs.pipeline.ledger import read_ledger_anywhere
 from jobs.pipeline.model import Pipeline
-from jobs.pipeline.prepare import open_tables
+from jobs.pipeline.prepare import as_batch, open_tables
 from jobs.pipeline.quality.gate import DROPPED, SET_APART, malformed_error, passed, row_errors
 from jobs.pipeline.record import ERRORS_TYPE, MALFORMED, RECORD, ROW_ID
 from jobs.pipeline.release import without_holds
@@ -158,7 +158,7 @@ def _judge(rows: DataFrame, unparsed: DataFrame, stages: Stages, lease: Lease) -
     except Exception as error:
         judged.marks.unpersist()
         judged.annotated.unpersist()
-        mended = isolate_failing_rows(_as_batch(unparsed, stages, lease), error)
+        mended = isolate_failing_rows(as_batch(unparsed, stages, lease), error)
         if mended is None:
             raise
         judged = _judge_lazily(rows, unparsed, mended.prepared.stages)
@@ -205,15 +205,6 @@ def _outcome() -> Column:
         .when(F.coalesce(F.col("passed"), F.lit(0)) == 0, F.lit(Outcome.DROPPED.value))
         .otherwise(F.lit(Outcome.WRITTEN.value))
     )
-
-
-def _as_batch(unparsed: DataFrame, stages: Stages, lease: Lease) -> SparkBatch:
-    """The rows as a batch, for what looks into batches that fail."""
-    spark, pipeline = unparsed.sparkSession, stages.pipeline
-    quarantined = SmallTable(spark, pipeline.quarantine_path, quarantine.SCHEMA)
-    recorded = SmallTable(spark, pipeline.ledger_path, ledger.SCHEMA)
-    prepared = PreparedPipeline(stages, "", fingerprint(pipeline), quarantined, recorded, lease)
-    return SparkBatch(prepared, unparsed, 0, source_range="{}", lag=None)
 
 
 def _report(marks: DataFrame) -> ReplayReport:
