@@ -94,9 +94,9 @@ def print_summary(console: Console, summary: RunSummary) -> None:
         f"({summary.seconds:.1f} s, {summary.rows_per_second:,.0f} rows/s)"
     )
     _print_checks(console, summary)
-    console.print(f"  table       {summary.pipeline.spec.sink.path}", soft_wrap=True)
-    console.print(f"  quarantine  {summary.pipeline.quarantine_path}", soft_wrap=True)
-    console.print(f"  ledger      {summary.pipeline.ledger_path}", soft_wrap=True)
+    console.print(f"  table       {escape(summary.pipeline.spec.sink.path)}", soft_wrap=True)
+    console.print(f"  quarantine  {escape(summary.pipeline.quarantine_path)}", soft_wrap=True)
+    console.print(f"  ledger      {escape(summary.pipeline.ledger_path)}", soft_wrap=True)
 
 
 def _print_skipped(console: Console, files: list[SkippedFile]) -> None:
@@ -117,7 +117,7 @@ def _print_checks(console: Console, summary: RunSummary) -> None:
         table.add_column(title, justify=justify, header_style="dim", no_wrap=title != "for example")  # type: ignore[arg-type]
     for name in found | failed:
         examples = "\n".join(escape(shown_raw(example)) for example in summary.examples.get(name, []))
-        table.add_row(name, f"{found.get(name, 0):,}", summary.dispositions[name], examples)
+        table.add_row(escape(name), f"{found.get(name, 0):,}", summary.dispositions[name], examples)
     console.print(table)
 
 
