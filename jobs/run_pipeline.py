@@ -111,18 +111,22 @@ def reset_all(spark: "SparkSession", pipelines: "list[Pipeline]") -> None:
     """Set the checkpoints of all these pipelines aside, as their ledgers will say."""
     from jobs.pipeline.reset import reset_checkpoint  # noqa: PLC0415
 
-    for pipeline in pipelines:
-        click.echo(f"{pipeline.name}: {reset_checkpoint(spark, pipeline)}", err=True)
+    _act(reset_checkpoint, spark, pipelines)
 
 
 def accept_gaps(spark: "SparkSession", pipelines: "list[Pipeline]") -> None:
     """Accept as lost what the topics of these pipelines no longer hold, as their ledgers will say."""
-    from jobs.pipeline.failures import classify  # noqa: PLC0415
     from jobs.pipeline.gap import accept_gap  # noqa: PLC0415
+
+    _act(accept_gap, spark, pipelines)
+
+
+def _act(act: "Callable[[SparkSession, Pipeline], str]", spark: "SparkSession", pipelines: "list[Pipeline]") -> None:
+    from jobs.pipeline.failures import classify  # noqa: PLC0415
 
     for pipeline in pipelines:
         try:
-            click.echo(f"{pipeline.name}: {accept_gap(spark, pipeline)}", err=True)
+            click.echo(f"{pipeline.name}: {act(spark, pipeline)}", err=True)
         except Exception as error:
             raise classify(error) from error
 

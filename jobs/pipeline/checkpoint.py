@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 from pyspark.sql import SparkSession
 
-from jobs.pipeline.errors import CheckpointGoneError
+from jobs.pipeline.errors import CheckpointDamagedError, CheckpointGoneError
 from jobs.pipeline.offsets import Offsets
 from jobs.pipeline.storage import exists, list_names, read_text
 
@@ -69,9 +69,15 @@ def read_state(spark: SparkSession | None, checkpoint: str) -> CheckpointState:
 
 
 def read_query_id(spark: SparkSession | None, checkpoint: str) -> str | None:
-    """The id that names this checkpoint's writes; None before the first start."""
+    """The id that names this checkpoint's writes; None before the first start. CheckpointDamagedError if it is torn."""
     path = f"{checkpoint}/metadata"
-    return str(json.loads(read_text(spark, path))["id"]) if exists(spark, path) else None
+    if not exists(spark, path):
+        return None
+    try:
+        return str(json.loads(read_text(spark, path))["id"])
+    except (ValueError, LookupError, TypeError) as error:
+        message = f"{path} does not name the query ({type(error).__name__}: {error}); restore it from a copy"
+        raise CheckpointDamagedError(message) from error
 
 
 def read_batch_ids(spark: SparkSession | None, checkpoint: str, folder: str) -> list[int]:

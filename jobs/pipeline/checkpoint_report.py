@@ -16,7 +16,8 @@ _UNREADABLE = (ValueError, LookupError, OSError)
 
 def describe(pipeline: Pipeline) -> list[tuple[str, str]]:
     """Titles and texts, for people; UnavailableError for a checkpoint that only Spark reaches."""
-    state = _read(pipeline)
+    _require_local(pipeline)
+    state = read_state(None, pipeline.checkpoint)
     return [
         ("checkpoint", pipeline.checkpoint),
         ("query", state.query_id or "none yet"),
@@ -28,9 +29,10 @@ def describe(pipeline: Pipeline) -> list[tuple[str, str]]:
 
 def verify(pipeline: Pipeline) -> str:
     """Return what was looked at if all of it agrees; StateMismatchError with the first fault otherwise."""
-    state = _read(pipeline)
-    check_state(None, pipeline)
+    _require_local(pipeline)
     _check_files(pipeline)
+    state = read_state(None, pipeline.checkpoint)
+    check_state(None, pipeline)
     tables = read_tables(None, pipeline, state.query_id or "")
     wanted = {Step.LEDGER: state.done}
     if Step.LEDGER in tables:
@@ -44,11 +46,10 @@ def verify(pipeline: Pipeline) -> str:
     return f"{pipeline.name}: checkpoint, target, quarantine and ledger agree; {reached}"
 
 
-def _read(pipeline: Pipeline) -> CheckpointState:
+def _require_local(pipeline: Pipeline) -> None:
     if local_path(pipeline.checkpoint) is None:
         message = f"the checkpoint {pipeline.checkpoint} is on a store that only Spark reaches"
         raise UnavailableError(message)
-    return read_state(None, pipeline.checkpoint)
 
 
 def _batch(pipeline: Pipeline, batch_id: int) -> str:
@@ -65,6 +66,8 @@ def _next_start(pipeline: Pipeline, state: CheckpointState) -> str:
         check_state(None, pipeline)
     except StateMismatchError as error:
         return f"is refused. {error.code}: {error}"
+    except _UNREADABLE as error:
+        return f"fails: a file cannot be read ({type(error).__name__}: {error})"
     if state.planned > state.done:
         return f"finishes batch {state.planned}"
     return f"begins batch {state.planned + 1}"

@@ -1,6 +1,7 @@
 """Options and exit codes that every command shares. Imports nothing heavy."""
 
 import functools
+import re
 import sys
 import traceback
 from collections.abc import Callable
@@ -13,7 +14,10 @@ import click
 from jobs.pipeline import lifeline
 from jobs.pipeline.bundle import Bundle
 from jobs.pipeline.dated_path import Interval
-from jobs.pipeline.errors import ConfError, EsclusaError, Problem
+from jobs.pipeline.errors import ConfError, EsclusaError, Problem, UnavailableError
+
+_COLOUR = re.compile(r"\x1b\[\d+m")
+"""Which delta-rs puts into what it says of files."""
 
 
 class _Variable(click.ParamType[tuple[str, str]]):
@@ -84,12 +88,19 @@ def bundle_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def run_guarded(action: Callable[[], int | None]) -> int:
-    """Run an action; failures are printed once, and returned as their exit code."""
+    """Run an action; failures are printed once, and returned as their exit code.
+
+    What the operating system refuses, such as a file of another user, is an UnavailableError.
+    """
     try:
         return action() or 0
     except EsclusaError as error:
         print_error(error)
         return error.exit_code
+    except OSError as error:
+        unavailable = UnavailableError(" ".join(_COLOUR.sub("", str(error)).split()))
+        print_error(unavailable)
+        return unavailable.exit_code
     except Exception:  # noqa: BLE001 - the last resort of a command: whatever it is, it has exit code 1
         traceback.print_exc()
         return 1

@@ -6,10 +6,10 @@ import platform
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
 from jobs.pipeline.account import SourceFigures
@@ -274,7 +274,7 @@ def read_ledger(path: str, newest: int | None = None) -> list[dict[str, Any]]:
     if folder is None:
         message = f"the ledger {path} is on a store that only Spark reaches; query it as a Delta table"
         raise UnavailableError(message)
-    if not (Path(folder) / "_delta_log").is_dir():
+    if not DeltaTable.is_deltatable(folder):
         return []
     rows = [row for row in _oldest_first(read_rows(folder)) if row["status"] != Status.BEGUN]
     return rows if newest is None else rows[-newest:]

@@ -1,5 +1,6 @@
 """Sets a checkpoint aside on an operator's word: `esclusa run NAME --reset-checkpoint`."""
 
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from pyspark.sql import SparkSession
@@ -7,7 +8,7 @@ from pyspark.sql import SparkSession
 from jobs.pipeline import ledger
 from jobs.pipeline.checkpoint import read_query_id
 from jobs.pipeline.delta import TransactionId
-from jobs.pipeline.errors import UnavailableError
+from jobs.pipeline.errors import CheckpointDamagedError, UnavailableError
 from jobs.pipeline.lease import hold_lease
 from jobs.pipeline.model import Pipeline
 from jobs.pipeline.small_table import SmallTable
@@ -22,7 +23,7 @@ def reset_checkpoint(spark: SparkSession, pipeline: Pipeline) -> str:
     """
     with hold_lease(spark, pipeline.name, pipeline.lease_path) as lease:
         at = datetime.now(UTC)
-        query_id = read_query_id(spark, pipeline.checkpoint) or ""
+        query_id = _query_id(spark, pipeline.checkpoint)
         table = SmallTable(spark, pipeline.ledger_path, ledger.SCHEMA)
         table.create()
         message = _set_aside(spark, pipeline.checkpoint, at)
@@ -34,6 +35,13 @@ def reset_checkpoint(spark: SparkSession, pipeline: Pipeline) -> str:
 def reset_app_id(query_id: str) -> str:
     """Whose transactions in the ledger say that the query's checkpoint was set aside."""
     return f"{query_id}:reset"
+
+
+def _query_id(spark: SparkSession, checkpoint: str) -> str:
+    """Empty for a checkpoint that names none: that it is damaged may be why it is set aside."""
+    with suppress(CheckpointDamagedError):
+        return read_query_id(spark, checkpoint) or ""
+    return ""
 
 
 def _set_aside(spark: SparkSession, checkpoint: str, at: datetime) -> str:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
+from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
 from jobs.pipeline.jvm import jvm_class, jvm_session
@@ -46,13 +47,21 @@ def matches(spark: SparkSession, pattern: str) -> bool:
 
 
 def read_text(spark: SparkSession | None, path: str) -> str:
-    """The whole file as UTF-8 text; for small files only; for local ones without Spark, too."""
+    """The whole file as UTF-8 text; for small files only; for local ones without Spark, too.
+
+    ValueError for one that is not what was written there.
+    """
     if spark is None:
         return _without_spark(path).read_text(encoding="utf-8")
     file_system, target = _open(spark, path)
     stream = file_system.open(target)
     try:
         return str(jvm_class(spark, "org.apache.commons.io.IOUtils").toString(stream, "UTF-8"))
+    except Py4JJavaError as error:
+        if "ChecksumException" in str(error):
+            message = f"{path} is not what its checksum says was written"
+            raise ValueError(message) from error
+        raise
     finally:
         stream.close()
 

@@ -19,6 +19,7 @@ from jobs.pipeline.errors import (
 )
 from jobs.pipeline.failpoints import Point, arm
 from jobs.pipeline.reset import reset_checkpoint
+from jobs.run_pipeline import reset_all
 
 COMPACT_INTERVAL = "spark.sql.streaming.fileSource.log.compactInterval"
 
@@ -249,6 +250,24 @@ def test_reset_after_a_lost_checkpoint_lets_the_pipeline_start(bench, stream, ch
     assert ids(bench) == [1, 2]
 
 
+def test_reset_sets_a_damaged_checkpoint_aside(bench, stream, checkpoint):
+    stream(1)
+    (checkpoint / "metadata").write_text('{"id"')
+    with pytest.raises(CheckpointDamagedError):
+        stream()
+    reset_checkpoint(bench.spark, bench.load())
+    shutil.rmtree(bench.folder / "lake")
+    stream(2)
+    assert ids(bench) == [1, 2]
+
+
+def test_reset_that_the_disk_refuses_has_an_exit_code(bench):
+    pipeline = bench.define_files("csv")
+    bench.write("state/ledger", "no folder")
+    with pytest.raises(EsclusaError, match="state/ledger"):
+        reset_all(bench.spark, [pipeline])
+
+
 def test_report_says_what_the_next_start_would_do(bench, stream, checkpoint):
     pipeline = bench.load()
     assert dict(describe(pipeline))["next start"] == "begins batch 0"
@@ -280,6 +299,19 @@ def test_verify_finds_a_missing_file_an_unreadable_one_and_a_ledger_behind(bench
     shutil.copytree(bench.folder / "ledger", ledger)
     with pytest.raises(TableBehindError, match="the ledger of p lacks batch 2"):
         verify(bench.load())
+
+
+def test_the_torn_plan_of_a_batch_in_part_is_found_before_it_is_read(bench, stream, checkpoint, monkeypatch):
+    stream(1)
+    bench.write("landing/0.csv", "broken\n")
+    with monkeypatch.context() as patch:
+        patch.setattr("jobs.pipeline.commit.reach", arm(f"{Point.QUARANTINE_AFTER}:1:raise"))
+        with pytest.raises(EsclusaError):
+            stream()
+    (checkpoint / "offsets/1").write_text("v1")
+    with pytest.raises(CheckpointDamagedError, match="batch 1 cannot be read"):
+        verify(bench.load())
+    assert dict(describe(bench.load()))["next start"].startswith("fails: a file cannot be read")
 
 
 @pytest.mark.parametrize("is_refused", [True, False])

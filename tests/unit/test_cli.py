@@ -99,6 +99,14 @@ def test_status_of_a_pipeline_that_has_not_run_is_no_failure(bundle):
     assert run("status", "--conf", bundle.conf, "--json", "orders").stdout == ""
 
 
+@pytest.mark.parametrize("command", ["show", "verify"])
+@pytest.mark.parametrize("text", ["", '{"id":"1', "{}", "[]", "7"])
+def test_a_checkpoint_whose_metadata_are_torn_is_damaged(bundle, command, text):
+    bundle.write("data/state/checkpoints/orders/metadata", text)
+    done = run("checkpoint", command, "--conf", bundle.conf, "orders")
+    assert (done.exit_code, done.stderr.partition(":")[0]) == (6, "CHECKPOINT_DAMAGED")
+
+
 def test_version():
     assert run("--version").stdout.strip().endswith(__version__)
 

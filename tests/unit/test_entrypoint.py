@@ -36,6 +36,8 @@ def test_an_action_that_returns_says_its_own_exit_code(result, exit_code, capsys
         (StateMismatchError("why"), 6, "STATE_MISMATCH: why"),
         (ReconciliationError("why"), 1, "ROWS_DO_NOT_ADD_UP: why"),
         (EsclusaError("why"), 1, "UNEXPECTED: why"),
+        (PermissionError(13, "why", "f"), 4, "UNAVAILABLE: [Errno 13] why: 'f' (trying again later can help)"),
+        (OSError("so\n  \x1b[31m↳\x1b[0m why"), 4, "UNAVAILABLE: so ↳ why (trying again later can help)"),
         (ZeroDivisionError("why"), 1, "ZeroDivisionError: why"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",

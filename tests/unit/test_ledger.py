@@ -110,6 +110,8 @@ def test_only_the_newest_are_read(tmp_path, newest, ids):
 def test_a_ledger_that_is_not_there_yet_is_empty(tmp_path):
     assert read_ledger(str(tmp_path / "nowhere")) == []
     assert read_ledger(str(tmp_path)) == []
+    (tmp_path / "_delta_log").mkdir()  # its creation was killed
+    assert read_ledger(str(tmp_path)) == []
 
 
 def test_only_a_held_batch_keeps_examples_for_those_of_others_are_in_the_quarantine():
