@@ -1,13 +1,15 @@
 """Decide what becomes of a held batch: `esclusa release NAME --batch N --quarantine`."""
 
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from jobs.pipeline.bundle import Bundle
 from jobs.pipeline.conf import load_pipelines
 from jobs.pipeline.entrypoint import bundle_options
+from jobs.pipeline.errors import ConfError
 from jobs.run_pipeline import bundle_spark
 
 if TYPE_CHECKING:
@@ -17,28 +19,33 @@ if TYPE_CHECKING:
     from jobs.pipeline.release import Answer
 
 
+def _decision(word: str, effect: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """An option that adds its word to `decisions`; of two that share a plain value, click takes the last."""
+    return click.option(f"--{word}", "decisions", flag_value=word, multiple=True, help=effect)
+
+
 @click.command(name="release")
 @click.argument("name")
 @click.option("--batch", "batch_id", type=click.IntRange(min=0), required=True, metavar="N", help="The held batch.")
-@click.option("--quarantine", "decision", flag_value="quarantine", help="Its failing rows go to the quarantine.")
-@click.option("--accept", "decision", flag_value="accept", help="Its failing rows go to the target.")
-@click.option("--drop", "decision", flag_value="drop", help="No row of it goes anywhere.")
+@_decision("quarantine", "Its failing rows go to the quarantine.")
+@_decision("accept", "Its failing rows go to the target.")
+@_decision("drop", "No row of it goes anywhere.")
 @click.option("--by", metavar="NAME", help="Who decided, where it is not you: stands in the ledger beside your name.")
 @bundle_options
-def main(bundle: Bundle, name: str, batch_id: int, decision: str | None, by: str | None) -> int:
+def main(bundle: Bundle, name: str, batch_id: int, decisions: tuple[str, ...], by: str | None) -> int:
     """Let a held batch through with the next run, once; the decision is recorded in the ledger.
 
     Refused, with exit code 6, for a batch that is not the one held now. Starts no Spark for a local ledger.
     """
-    if decision is None:
-        click.echo("one of --quarantine, --accept, --drop is needed", err=True)
-        return 2
+    if len(set(decisions)) != 1:
+        click.echo("exactly one of --quarantine, --accept, --drop is needed", err=True)
+        return ConfError.exit_code
     pipeline = load_pipelines(bundle, [name])[0]
     from jobs.pipeline.release import Answer, Decision  # noqa: PLC0415 - imports pyspark: not for --help
     from jobs.pipeline.session import start_session, stop_session  # noqa: PLC0415
     from jobs.pipeline.storage import local_path  # noqa: PLC0415
 
-    answer = Answer(Decision(decision), by)
+    answer = Answer(Decision(decisions[0]), by)
     if local_path(pipeline.ledger_path) is not None:
         _release(None, pipeline, batch_id, answer)
         return 0

@@ -107,6 +107,19 @@ def test_a_checkpoint_whose_metadata_are_torn_is_damaged(bundle, command, text):
     assert (done.exit_code, done.stderr.partition(":")[0]) == (6, "CHECKPOINT_DAMAGED")
 
 
+@pytest.mark.parametrize("given", [[], ["--quarantine", "--drop"], ["--accept", "--quarantine"]])
+def test_a_held_batch_takes_one_decision(bundle, given):
+    done = run("release", "--conf", bundle.conf, "orders", "--batch", 0, *given)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "exactly one of --quarantine, --accept, --drop is needed" in done.stderr
+
+
+def test_a_decision_that_is_given_twice_is_one(bundle):
+    done = run("release", "--conf", bundle.conf, "orders", "--batch", 0, "--drop", "--drop")
+    assert done.exit_code == 6
+    assert "NOT_HELD" in done.stderr
+
+
 def test_version():
     assert run("--version").stdout.strip().endswith(__version__)
 
