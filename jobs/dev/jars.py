@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -65,7 +66,9 @@ def install_class_archive() -> bool:
     if archive.is_file():
         return False
     with tempfile.TemporaryDirectory() as folder:
-        spark = start_session("esclusa-setup", {"spark.driver.extraJavaOptions": f"-XX:ArchiveClassesAtExit={archive}"})
+        spark = start_session(
+            "esclusa-setup", {"spark.driver.extraJavaOptions": shlex.quote(f"-XX:ArchiveClassesAtExit={archive}")}
+        )
         _run_example(spark, Path(folder))
         _open_kafka(spark)
         spark.stop()

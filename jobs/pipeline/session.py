@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shlex
 import shutil
 import socket
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 from pyspark import SparkContext
 from pyspark.sql import SparkSession
 
-from jobs.pipeline.errors import ConfError, Problem, UnavailableError
+from jobs.pipeline.errors import ConfError, EsclusaError, Problem, UnavailableError, root_cause
 from jobs.pipeline.required_options import REQUIRED, required_fault
 from jobs.pipeline.spark_properties import PACKAGES, further_packages
 
@@ -26,7 +27,8 @@ _PROBE_SECONDS = 5
 def start_session(app_name: str, options: dict[str, str]) -> SparkSession:
     """Start or join a session. Under spark-submit its options stand and `options` are not looked at.
 
-    Raises UnavailableError without Java, ConfError for options that lose, double or change rows.
+    Raises UnavailableError without Java, ConfError for options that lose, double or change rows, EsclusaError with what
+    to look at where Spark does not start.
     """
     builder = SparkSession.Builder().appName(app_name)
     if _SUBMITTED not in os.environ:
@@ -34,11 +36,23 @@ def start_session(app_name: str, options: dict[str, str]) -> SparkSession:
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # Python workers with this environment's packages
         for key, value in _local_options(options).items():
             builder = builder.config(key, value)
-    spark = builder.getOrCreate()
+    spark = _start(builder)
     # What a batch raises is raised again where the run waits for it; py4j would print it a second time.
     logging.getLogger("py4j.clientserver").setLevel(logging.CRITICAL)
     _check(spark)
     return spark
+
+
+def _start(builder: SparkSession.Builder) -> SparkSession:
+    try:
+        return builder.getOrCreate()
+    except Exception as error:
+        message = (
+            f"Spark does not start: {root_cause(error)}\nIts JVM may have said more above. It needs Java 17 or 21 "
+            f"(JAVA_HOME: {os.environ.get('JAVA_HOME', 'not set')}), no SPARK_HOME of another version "
+            f"({os.environ.get('SPARK_HOME', 'not set')}), and a spark.master that it knows"
+        )
+        raise EsclusaError(message) from error
 
 
 def find_java() -> str:
@@ -96,7 +110,7 @@ def _local_options(options: dict[str, str]) -> dict[str, str]:
     else:
         result.setdefault("spark.jars.packages", ",".join(PACKAGES))
     result["spark.driver.extraJavaOptions"] = " ".join(
-        [*_java_options(), result.get("spark.driver.extraJavaOptions", "")]
+        [*map(shlex.quote, _java_options()), result.get("spark.driver.extraJavaOptions", "")]
     )
     return result
 

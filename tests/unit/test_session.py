@@ -1,3 +1,8 @@
+import os
+import shlex
+import subprocess
+import sys
+
 import pytest
 
 from jobs.pipeline import session
@@ -38,6 +43,34 @@ def test_without_installed_jars_those_that_are_named_are_fetched_or_esclusas_own
     monkeypatch.setattr(session, "jars_folder", lambda: tmp_path / "none")
     assert _local_options({})["spark.jars.packages"] == ",".join(PACKAGES)
     assert _local_options({"spark.jars.packages": "a:b:1"})["spark.jars.packages"] == "a:b:1"
+
+
+def test_the_path_of_an_environment_may_have_spaces(tmp_path, monkeypatch):
+    archive = tmp_path / "my project" / "spark.jsa"
+    archive.parent.mkdir()
+    archive.touch()
+    monkeypatch.setattr(session, "class_archive", lambda: archive)
+    given = _local_options({"spark.driver.extraJavaOptions": "-Da=1 -Db=2"})["spark.driver.extraJavaOptions"]
+    words = shlex.split(given)  # as Spark's launcher does
+    assert words[-3:] == [f"-XX:SharedArchiveFile={archive}", "-Da=1", "-Db=2"]
+
+
+START = "from jobs.pipeline.session import start_session; start_session('t', {})"
+
+
+@pytest.mark.parametrize("name", ["JAVA_HOME", "SPARK_HOME"])
+def test_a_java_or_a_spark_that_does_not_start_is_named(tmp_path, name):
+    """A script that ends at once stands for both."""
+    for command in ("java", "spark-submit"):
+        file = tmp_path / "bin" / command
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("#!/bin/sh\nexit 1\n")
+        file.chmod(0o755)
+    own = {"PATH": os.environ["PATH"], "PYTHONPATH": ":".join(sys.path), name: str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", START], capture_output=True, text=True, check=False, env=own)
+    error, advice = done.stderr.splitlines()[-2:]
+    assert error.startswith("jobs.pipeline.errors.EsclusaError: Spark does not start: [JAVA_GATEWAY_EXITED]")
+    assert str(tmp_path) in advice
 
 
 @pytest.mark.parametrize(
