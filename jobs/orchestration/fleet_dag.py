@@ -5,7 +5,6 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlparse
 
 from airflow.sdk import DAG, Context, get_parsing_context
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
@@ -19,6 +18,7 @@ from jobs.pipeline.conf import load_target
 from jobs.pipeline.errors import AlreadyRunningError, BatchHeldError
 from jobs.pipeline.fleet import find_fleets, find_members
 from jobs.pipeline.model import Pipeline
+from jobs.pipeline.path_text import LOCAL_SCHEMES, split_scheme
 
 _ENDS = "ends"
 _RUN = "run-fleet"
@@ -66,10 +66,10 @@ def what_is_left(pipelines: list[str], ends: Ends) -> list[str]:
 
 def _folder_of(results: str, run_id: str) -> Path:
     """Where the results of this run lie; those of the run before are removed."""
-    url = urlparse(results)
-    if url.scheme not in {"", "file"}:
+    scheme, path = split_scheme(results)
+    if scheme not in LOCAL_SCHEMES:
         raise AirflowFailException(f"fleets need `state` on a local or mounted path, not {results}")
-    folder = Path(unquote(url.path) if url.scheme else results)
+    folder = Path(path)
     marker = folder / "run_id"
     if not marker.is_file() or marker.read_text(encoding="utf-8") != run_id:
         shutil.rmtree(folder, ignore_errors=True)

@@ -22,6 +22,7 @@ from jobs.pipeline.conf_rules import (
     names_in,
     option_faults,
     spark_faults,
+    state_faults,
     upstream_faults,
 )
 from jobs.pipeline.ddl import check_ddl, join_lines, strip_comments
@@ -98,7 +99,8 @@ class ConfLoader:
         if "variables" in file.data:
             data["variables"] = _resolved(file.data["variables"], variables)
         target = self._validate(file, TargetSpec, data)
-        self.problems += [file.problem(*fault) for fault in spark_faults(target)] if target else []
+        faults = (*spark_faults(target), *state_faults(target)) if target else ()
+        self.problems += [file.problem(*fault) for fault in faults]
         return target, variables
 
     def unused_variables(self) -> Iterator[Problem]:

@@ -16,7 +16,7 @@ from jobs.pipeline.fleet import find_members
 from jobs.pipeline.hints import did_you_mean
 from jobs.pipeline.model import PipelineSpec, PythonTransform, TargetSpec
 from jobs.pipeline.option_values import value_fault
-from jobs.pipeline.path_text import folders_of
+from jobs.pipeline.path_text import folders_of, untakable
 from jobs.pipeline.required_options import required_fault
 from jobs.pipeline.secret_text import REFERENCE
 from jobs.pipeline.source_model import LOSS_SWITCHES, FilesSource
@@ -98,9 +98,18 @@ def maintenance_faults(spec: PipelineSpec, target: TargetSpec | None) -> Iterato
             yield path, message if spec.maintenance else f"the target's maintenance: {message}"
 
 
+def state_faults(target: TargetSpec) -> Iterator[Fault]:
+    """A directory in which the ledger could not lie."""
+    yield from _name_faults(("state",), target.state)
+
+
 def location_faults(spec: PipelineSpec, state: str | None) -> Iterator[Fault]:
-    """Tables that lie in each other, in what the source reads or in the target's state, or that hold one of these."""
+    """Tables that lie in each other, in what the source reads or in the target's state, or that hold one of these; and
+    where they cannot lie.
+    """
     sink = spec.sink
+    yield from _name_faults(("sink", "path"), sink.path)
+    yield from _name_faults(("sink", "quarantine_path"), sink.quarantine_path or "")
     if sink.quarantine_path and _overlap(sink.quarantine_path, sink.path):
         yield ("sink", "quarantine_path"), f"overlaps sink.path ({sink.path}): a table's folder is that table's alone"
     for key, path in (("path", sink.path), ("quarantine_path", sink.quarantine_path)):
@@ -158,6 +167,13 @@ def missing_message(path: Path) -> str:
     """Says that a file is not there, and which of its kind are."""
     names = names_in(path.parent, path.suffix)
     return f"there is no {path}{did_you_mean(path.stem, names)}; there are: {', '.join(names) or 'none'}"
+
+
+def _name_faults(key: KeyPath, path: str) -> Iterator[Fault]:
+    sign = untakable(path)
+    if sign:
+        message = "delta-rs, which opens local tables, takes no [ ] | ^ \\ in a path, no control characters, and no % "
+        yield key, f"{path} has {sign!r}: {message}before two hexadecimal digits; give the directory another name"
 
 
 def _overlap(one: str, other: str) -> bool:

@@ -265,8 +265,7 @@ def _refuse_changed_files(
 
 
 def _was_changed(spark: SparkSession | None, file: SeenFile) -> bool:
-    path = file.plain_path if spark else file.path
-    return exists(spark, path) and modified_ms(spark, path) != file.modified_ms
+    return exists(spark, file.plain_path) and modified_ms(spark, file.plain_path) != file.modified_ms
 
 
 def _table_behind(pipeline: Pipeline, found: str) -> TableBehindError:

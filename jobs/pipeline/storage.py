@@ -2,20 +2,18 @@
 
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlparse
 
 from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
 from jobs.pipeline.jvm import jvm_class, jvm_session
+from jobs.pipeline.path_text import LOCAL_SCHEMES, split_scheme
 
 
 def local_path(path: str) -> str | None:
     """The path on the local (or a mounted) file system; None if it lies on an object store or HDFS."""
-    url = urlparse(path)
-    if url.scheme not in {"", "file"}:
-        return None
-    return unquote(url.path) if url.scheme else path
+    scheme, rest = split_scheme(path)
+    return rest if scheme in LOCAL_SCHEMES else None
 
 
 def default_scheme(spark: SparkSession) -> str:

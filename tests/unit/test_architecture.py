@@ -237,6 +237,7 @@ def test_orchestration_rests_on_light_modules_of_the_library_alone():
         *LIGHT,
         "pipeline.errors",
         "pipeline.durations",
+        "pipeline.path_text",
         "pipeline.terminal",
     }
     assert {name for name in members if loaded_by(name) & HEAVY} == set()

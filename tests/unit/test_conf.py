@@ -852,6 +852,26 @@ def test_tables_lie_apart(bundle, path, quarantine, key, says):
     assert says in problem.message
 
 
+@pytest.mark.parametrize("scheme", ["", "file:", "file://"])
+@pytest.mark.parametrize(
+    ("written", "sign"),
+    [("[", "["), ("]", "]"), ("|", "|"), ("^", "^"), ("\\\\", "\\"), ("%20", "%20"), ("\\t", "\t")],
+)
+def test_tables_lie_where_delta_rs_opens_them(bundle, scheme, written, sign):
+    table, quarantine, state = (f'"{scheme}/{name}/a{written}b"' for name in "tqs")
+    bundle.edit("conf/pipelines/orders.yml", "${lake}/orders", f"{table}\n  quarantine_path: {quarantine}")
+    bundle.edit("conf/targets/local.yml", "state: ${data}/state", f"state: {state}")
+    problems = bundle.problems("orders")
+    assert [problem.path for problem in problems] == ["state", "sink.path", "sink.quarantine_path"]
+    assert all(f" has {sign!r}: " in problem.message for problem in problems)
+
+
+@pytest.mark.parametrize("place", ["/t/a b", "/t/a#b?c", "/t/100%", "/t/a{b}", "file:/t/é:b", "s3a://t/a[b]%20"])
+def test_other_names_of_tables_are_taken(bundle, place):
+    bundle.edit("conf/pipelines/orders.yml", "${lake}/orders", f"'{place}'")
+    assert bundle.load("orders").spec.sink.path == place
+
+
 def test_a_table_that_holds_state_and_source_is_refused_for_both(bundle):
     bundle.edit("conf/pipelines/orders.yml", "${lake}/orders", "${data}")
     assert [problem.path for problem in bundle.problems("orders")] == ["sink.path", "sink.path"]

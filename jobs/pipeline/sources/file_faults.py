@@ -103,7 +103,7 @@ def find_skipped(source: FilesSource, seen: list[SeenFile]) -> list[SkippedFile]
     root = local_path(source.path)
     if root is None or GLOB_SIGNS.intersection(root):
         return []
-    read = {local_path(file.path): file.modified_ms for file in seen}
+    read = {local_path(file.plain_path): file.modified_ms for file in seen}
     is_recursive = source.options.get("recursiveFileLookup", "false").lower() == "true"
     return list(_skipped(Path(root), read, is_recursive=is_recursive))
 
