@@ -14,8 +14,16 @@ from pyspark.sql import functions as F
 
 from jobs.pipeline.account import SourceAccount, SourceFigures
 from jobs.pipeline.commit import Step, transaction
-from jobs.pipeline.delta import Commit, TransactionId, find_commit, last_transaction
-from jobs.pipeline.errors import AlreadyRunningError, ReconciliationError
+from jobs.pipeline.delta import (
+    Commit,
+    TransactionId,
+    find_commit,
+    find_restore,
+    has_version,
+    last_transaction,
+    newest_version,
+)
+from jobs.pipeline.errors import AlreadyRunningError, ReconciliationError, TableBehindError
 from jobs.pipeline.jvm import observed
 from jobs.pipeline.lease import Lease
 from jobs.pipeline.ledger import BatchRecord, Status, begun_transaction, operator_row, rewind_app_id
@@ -32,6 +40,7 @@ from jobs.pipeline.quality.verdict import Verdict
 from jobs.pipeline.quarantine import gathered_rows, scanned_rows
 from jobs.pipeline.record import MALFORMED
 from jobs.pipeline.release import Release
+from jobs.pipeline.replay_marks import target_writers
 from jobs.pipeline.sinks import stage_rows
 from jobs.pipeline.small_table import SmallTable
 from jobs.pipeline.staged_append import StagedAppend, stage_append
@@ -137,6 +146,8 @@ class SparkBatch:
     gathering: Gathering = USUAL
     """What the scan brings to the driver. What is written is the same; with EXAMPLES a second scan is likely, and the
     parsed rows are kept for it."""
+    target_version: int | None = None
+    """Of the target, after the run's batch before; None for its first."""
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     finished: BatchRecord | None = None
     """The ledger's row, once it is written."""
@@ -242,7 +253,24 @@ class SparkBatch:
         assert self._staged is not None  # noqa: S101 - commit_batch stages first
         with self._timed("commit"):
             self.prepared.lease.check()
+            self._refuse_restored()
             self._target = self._staged.commit()
+
+    def _refuse_restored(self) -> None:
+        """On top of a RESTORE nothing would tell any more that it took rows of this pipeline away."""
+        pipeline, spark = self.prepared.stages.pipeline, self.unparsed.sparkSession
+        path, known = pipeline.spec.sink.path, self.target_version
+        if self.batch_id == 0 or (known is not None and not has_version(spark, path, known + 1)):
+            return
+        writers = target_writers(pipeline, self.prepared.query_id)
+        restored = find_restore(spark, path, writers, newest_version(spark, path))
+        if restored is not None:
+            message = (
+                f"the table {path} was set back to version {restored} under this run, from before batch "
+                f"{self.batch_id}, which was not committed. Set the table forward again (RESTORE TABLE … TO VERSION AS "
+                f"OF …), and run again"
+            )
+            raise TableBehindError(message)
 
     def record(self, verdict: Verdict) -> None:
         """Append the ledger row."""

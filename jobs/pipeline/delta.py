@@ -1,7 +1,7 @@
 """What Delta tables say of themselves and their commits: by delta-rs where it reaches them, by Spark elsewhere."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,13 +39,13 @@ def delta_log(spark: SparkSession, path: str) -> Any:
 
 
 def find_commit(spark: SparkSession, path: str, transaction: TransactionId) -> Commit | None:
-    """The commit that made this transaction, looking back from the newest; None if it is not near."""
+    """The commit that made this transaction, looking back from the newest; None if the log has it no more."""
     found = _find_actions(spark, path, transaction)
     return Commit(found[0], count_rows(found[1])) if found else None
 
 
 def find_metrics(spark: SparkSession, path: str, transaction: TransactionId) -> dict[str, str]:
-    """What Delta's own command counted in the commit that made this transaction; empty if that is not near."""
+    """What Delta's own command counted in the commit that made this transaction; empty if the log has it no more."""
     found = _find_actions(spark, path, transaction)
     metrics = (
         [action["commitInfo"].get("operationMetrics", {}) for action in found[1] if "commitInfo" in action]
@@ -58,9 +58,8 @@ def find_metrics(spark: SparkSession, path: str, transaction: TransactionId) -> 
 def _find_actions(
     spark: SparkSession, path: str, transaction: TransactionId
 ) -> tuple[int, list[dict[str, Any]]] | None:
-    newest = newest_version(spark, path)
     wanted = {"appId": transaction.app_id, "version": transaction.version}
-    for version in range(newest, max(-1, newest - _COMMITS_SEARCHED), -1):
+    for version in range(newest_version(spark, path), -1, -1):
         if not exists(spark, _log_file(path, version)):
             return None
         actions = _actions(spark, path, version)
@@ -138,17 +137,22 @@ def _read_table_by_spark(spark: SparkSession | None, path: str, app_id: str) -> 
     )
 
 
-def find_restore(spark: SparkSession | None, path: str, app_id: str, newest: int) -> int | None:
-    """The version that the table was set back to since the newest commit of an app id; None if it was not.
+def has_version(spark: SparkSession, path: str, version: int) -> bool:
+    """Whether the table's log holds this version."""
+    return exists(spark, _log_file(path, version))
 
-    A RESTORE leaves the transactions as they are, so that they do not tell. Looks back as far as `find_commit` does.
+
+def find_restore(spark: SparkSession | None, path: str, app_ids: Container[str], newest: int) -> int | None:
+    """The version that the table was set back to since the newest commit of these app ids; None if it was not.
+
+    A RESTORE leaves the transactions as they are, so that they do not tell. Looks back over 200 commits.
     """
     shown = newest
     for version in range(newest, max(-1, newest - _COMMITS_SEARCHED), -1):
         if not exists(spark, _log_file(path, version)):
             return None
         actions = _actions(spark, path, version)
-        if any(action.get("txn", {}).get("appId") == app_id for action in actions):
+        if any(action.get("txn", {}).get("appId") in app_ids for action in actions):
             return shown if shown < version else None
         if version == shown:  # what this version shows is what the one before it showed, unless it is a RESTORE
             shown = next((found for found in map(_restored_version, actions) if found is not None), version - 1)

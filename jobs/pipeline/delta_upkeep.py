@@ -104,9 +104,12 @@ def shorten_log(spark: SparkSession, path: str, retention: timedelta) -> int:
     """Checkpoint the log, and remove what is older and needed for no version of the last `retention`, in whole days.
 
     Returns how many files of the log went. Commits nothing. Delta takes versions away as far as a checkpoint before
-    which all are as old: the one that is written here serves the maintenance of later days.
+    which all are as old: the one that is written here serves the maintenance of later days. A table that keeps its log
+    for ever (delta.enableExpiredLogCleanup) keeps it.
     """
     log, snapshot, none = delta_log(spark, path), snapshot_of(spark, path), scala_none(spark)
+    if not log.enableExpiredLogCleanup(snapshot.metadata()):
+        return 0
     before = set(list_names(spark, f"{path}/_delta_log"))
     log.checkpoint(snapshot, none)
     milliseconds = jvm_class(spark, "java.util.OptionalLong").of(int(retention.total_seconds() * 1000))

@@ -108,8 +108,8 @@ def _maintain(spark: SparkSession, pipeline: Pipeline, policy: Maintenance) -> M
     tables = dict(_tables(spark, pipeline))
     for path in tables.values():
         require_horizon(spark, path, as_timedelta(policy.vacuum), as_timedelta(policy.log))
-    deleted = _delete_expired(spark, pipeline, policy, began)
     reports = [_maintain_table(spark, name, path, policy) for name, path in tables.items()]
+    deleted = _delete_expired(spark, pipeline, policy, began)  # last: a busy quarantine may let it fail
     report = MaintenanceReport(reports, deleted, _remove_checkpoints(spark, pipeline, policy, began))
     if "ledger" in tables:
         row = operator_row(pipeline.name, Status.MAINTAINED, "; ".join(describe(report)), began)

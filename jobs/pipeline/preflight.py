@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pyspark.sql import SparkSession
 
 from jobs.pipeline.checkpoint import CheckpointState, SeenFile, read_batch_files, read_state
-from jobs.pipeline.commit import Step, transaction
+from jobs.pipeline.commit import Step
 from jobs.pipeline.delta import RETENTION, TableState, find_restore, last_transaction, read_table
 from jobs.pipeline.errors import (
     CheckpointGoneError,
@@ -28,6 +28,7 @@ from jobs.pipeline.gap import check_gap
 from jobs.pipeline.identity import Identity, describe_source, read_identity, remember
 from jobs.pipeline.ledger import find_source_range, find_writers
 from jobs.pipeline.model import Pipeline
+from jobs.pipeline.replay_marks import target_writers
 from jobs.pipeline.reset import reset_app_id
 from jobs.pipeline.source_model import FilesSource
 from jobs.pipeline.sources.source import read_topic_ids
@@ -241,8 +242,7 @@ def _refuse_table_behind(
     if written < state.done:
         raise _table_behind(pipeline, f"lacks batches {written + 1} to {state.done}")
     assert target is not None  # noqa: S101 - it has the transaction
-    app_id = transaction(state.query_id or "", Step.TARGET, 0).app_id
-    restored = find_restore(spark, path, app_id, target.version)
+    restored = find_restore(spark, path, target_writers(pipeline, state.query_id or ""), target.version)
     if restored is not None:
         raise _table_behind(pipeline, f"was set back to version {restored}, from before batch {state.done}")
 

@@ -14,6 +14,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.pipeline import quarantine
+from jobs.pipeline.commit import Step, transaction
 from jobs.pipeline.delta import TransactionId, last_transaction
 from jobs.pipeline.lease import Lease
 from jobs.pipeline.ledger import Status
@@ -63,6 +64,12 @@ def marks_path(pipeline: Pipeline) -> str:
 def replay_transaction(pipeline: Pipeline, step: ReplayStep, replay_id: int) -> TransactionId:
     """The identity of one write of one replay; versions of one app id, so that Delta lets one of two replays win."""
     return TransactionId(f"replay:{pipeline.name}:{step}", replay_id)
+
+
+def target_writers(pipeline: Pipeline, query_id: str) -> frozenset[str]:
+    """App ids of what the pipeline commits to its target: its query's batches, and its replays."""
+    own = transaction(query_id, Step.TARGET, 0), replay_transaction(pipeline, ReplayStep.TARGET, 0)
+    return frozenset(one.app_id for one in own)
 
 
 def last_replay(spark: SparkSession, pipeline: Pipeline, step: ReplayStep) -> int:

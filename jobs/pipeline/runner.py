@@ -68,6 +68,8 @@ class PipelineRun:
     _last_batch: int = -1
     _gathering: Gathering = USUAL
     """What the batches before have shown to suit the next."""
+    _target_version: int | None = None
+    """After the batch before."""
     _newest_written: int = -1
     """The newest batch that an earlier run may have committed something of."""
     _lag: Lag | None = None
@@ -197,10 +199,12 @@ class PipelineRun:
             account=account,
             is_first=self._last_batch < 0,
             gathering=self._gathering,
+            target_version=self._target_version,
         )
         record = _commit_without_poison(batch, done, self.report)
         if record is not None:
             self._gathering = gathering_after(self._gathering, record.verdict)
+            self._target_version = record.target_version
         self._last_batch = batch_id
 
     def _with_names_taken_literally(self, unparsed: DataFrame, batch_id: int) -> DataFrame:

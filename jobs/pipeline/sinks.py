@@ -20,7 +20,7 @@ _UNHOLDABLE_NAMES = frozenset({"DELTA_INVALID_CHARACTERS_IN_COLUMN_NAME", "DELTA
 
 
 def ensure_target(spark: SparkSession, pipeline: Pipeline, schema: StructType) -> None:
-    """Create the table if there is none; idempotent. Compares columns, types and layout otherwise.
+    """Create the table if there is none; idempotent. Compares columns and types otherwise, not the layout.
 
     Raises StateMismatchError if the table's columns are not the pipeline's and `merge_schema` does not bring them
     together, ConfError for a layout column that the pipeline does not produce, and for a name that Delta cannot hold.

@@ -58,7 +58,7 @@ def test_a_restore_is_found_below_what_was_committed_behind_it(rivals, tmp_path,
             DeltaTable(path).optimize.compact()
     newest = DeltaTable(path).version()
     assert newest >= 3 + is_restored
-    assert find_restore(None, path, "q:target", newest) == (2 if is_restored else None)
+    assert find_restore(None, path, {"q:target"}, newest) == (2 if is_restored else None)
 
 
 @pytest.mark.parametrize("sign", ["\u2028", "\u2029", "\u0085"])
@@ -67,7 +67,7 @@ def test_a_commit_is_read_whose_statistics_hold_what_python_takes_for_the_end_of
     properties = CommitProperties(app_transactions=[Transaction("q:target", 0)])
     write_deltalake(path, pa.table({"text": [f"a{sign}b"]}), commit_properties=properties)
     assert sign in (tmp_path / "t/_delta_log" / f"{0:020d}.json").read_text(encoding="utf-8")
-    assert find_restore(None, path, "q:target", 0) is None
+    assert find_restore(None, path, {"q:target"}, 0) is None
     [commit] = read_commits(tmp_path / "t")
     assert (commit.rows, commit.transactions) == (1, {"q:target": 0})
 
