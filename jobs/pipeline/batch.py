@@ -147,7 +147,7 @@ class SparkBatch:
     """What the scan brings to the driver. What is written is the same; with EXAMPLES a second scan is likely, and the
     parsed rows are kept for it."""
     target_version: int | None = None
-    """Of the target, after the run's batch before; None for its first."""
+    """Of the target, after the run's batch before or at its start; None if there was none."""
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     finished: BatchRecord | None = None
     """The ledger's row, once it is written."""
@@ -260,7 +260,7 @@ class SparkBatch:
         """On top of a RESTORE nothing would tell any more that it took rows of this pipeline away."""
         pipeline, spark = self.prepared.stages.pipeline, self.unparsed.sparkSession
         path, known = pipeline.spec.sink.path, self.target_version
-        if self.batch_id == 0 or (known is not None and not has_version(spark, path, known + 1)):
+        if known is None or not has_version(spark, path, known + 1):
             return
         writers = target_writers(pipeline, self.prepared.query_id)
         restored = find_restore(spark, path, writers, newest_version(spark, path))

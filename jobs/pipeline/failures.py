@@ -56,6 +56,8 @@ def classify(error: BaseException) -> BaseException:
         return SparkDiedError(message)
     if is_data_loss(error):
         return StateMismatchError(_ADVICE.sub("", root_cause(error)))
+    if isinstance(error, OSError):
+        return UnavailableError(str(error))
     text = str(error)
     for markers, kind in ((_BUSY, AlreadyRunningError), (_STATE, StateMismatchError), (_UNAVAILABLE, UnavailableError)):
         if any(marker in text for marker in markers):

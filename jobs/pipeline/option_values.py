@@ -86,7 +86,7 @@ _is_times = _is_json(Annotated[dict[str, dict[_Partition, _Whole]], Field(min_le
 _is_partitions = _is_json(Annotated[dict[str, Annotated[list[_Whole], Field(min_length=1)]], Field(min_length=1)])
 
 _WAIT = _Rule(
-    _matches("[0-9]+(us|ms|s|m|min|h|d)"), "is no time as Spark reads it; write 500ms, 30s, 5m, 1h, without a space"
+    _matches("[0-9]+(us|ms|s|m|min|h|d)?"), "is no time as Spark reads it; write 500ms, 30s, 5m, 1h, without a space"
 )
 _TRUTH = _Rule(_matches("(?i)true|false"), "is no truth value; write true or false")
 _COUNT = _Rule(_matches("0*[1-9][0-9]*"), "is no count; write a whole number above 0")
@@ -98,11 +98,12 @@ _RULES = {
         _TRUTH,
     ),
     **dict.fromkeys("maxFilesPerTrigger maxOffsetsPerTrigger minOffsetsPerTrigger minPartitions".split(), _COUNT),
+    "maxRecordsPerPartition": _COUNT,
     **dict.fromkeys(
-        "maxRecordsPerPartition fetchOffset.numRetries fetchOffset.retryIntervalMs kafkaConsumer.pollTimeoutMs "
+        "fetchOffset.numRetries fetchOffset.retryIntervalMs kafkaConsumer.pollTimeoutMs "
         "kafka.request.timeout.ms kafka.default.api.timeout.ms kafka.session.timeout.ms kafka.fetch.max.wait.ms "
         "kafka.max.partition.fetch.bytes kafka.fetch.max.bytes".split(),
-        _COUNT,
+        _Rule(_matches("[0-9]+"), "is no whole number"),
     ),
     "maxTriggerDelay": _WAIT,
     "kafka.isolation.level": _Rule(

@@ -47,6 +47,8 @@ class Findings:
 
     newest_written: int
     """The newest batch that a table holds something of; -1 for none. Batches up to it may be replays."""
+    target_version: int | None
+    """Of the target, which no RESTORE has set back so far; None if there is none."""
     known: Identity
     topics: dict[str, str]
 
@@ -86,11 +88,12 @@ def check_start(spark: SparkSession, pipeline: Pipeline) -> Findings:
 
     To be called under the lease, before the tables are created. Starts no Spark job on local paths.
     """
+    target = read_table(spark, pipeline.spec.sink.path, "")
     newest = check_state(spark, pipeline)
     known, topics = read_identity(spark, pipeline.checkpoint), read_topic_ids(spark, pipeline)
     _refuse_other_topics(pipeline, known.topics, topics)
     check_gap(spark, pipeline)
-    return Findings(newest, known, topics)
+    return Findings(newest, target.version if target else None, known, topics)
 
 
 def check_state(spark: SparkSession | None, pipeline: Pipeline) -> int:
@@ -244,7 +247,7 @@ def _refuse_table_behind(
     assert target is not None  # noqa: S101 - it has the transaction
     restored = find_restore(spark, path, target_writers(pipeline, state.query_id or ""), target.version)
     if restored is not None:
-        raise _table_behind(pipeline, f"was set back to version {restored}, from before batch {state.done}")
+        raise _table_behind(pipeline, f"was set back to version {restored}, from before batch {state.done} or a replay")
 
 
 def _refuse_changed_files(

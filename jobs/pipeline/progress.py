@@ -107,16 +107,22 @@ class JsonProgress:
     def _write(self, event: dict[str, object]) -> None:
         try:
             print(json.dumps(event, default=str) + "\n", end="", flush=True)  # one write: other threads print too
-        except OSError as error:
+        except BrokenPipeError as error:
             _speak_no_more(error)
+        except OSError as error:  # a disk that is full now may not be so later
+            _say_on_stderr(f"standard output takes nothing: {error}")
 
 
 def _speak_no_more(error: OSError) -> None:
-    """That nobody listens any more, or a disk is full, stops no batch, and is no exit code of a run that went well."""
-    with suppress(OSError):
-        print(f"standard output takes no more: {error}; the run goes on without", file=sys.stderr)
+    """That nobody listens any more stops no batch, and is no exit code of a run that went well."""
+    _say_on_stderr(f"standard output takes no more: {error}; the run goes on without")
     with Path(os.devnull).open("w") as nowhere:
         os.dup2(nowhere.fileno(), sys.stdout.fileno())
+
+
+def _say_on_stderr(text: str) -> None:
+    with suppress(OSError):
+        print(text, file=sys.stderr)
 
 
 @dataclass(slots=True)

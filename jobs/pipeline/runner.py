@@ -69,7 +69,7 @@ class PipelineRun:
     _gathering: Gathering = USUAL
     """What the batches before have shown to suit the next."""
     _target_version: int | None = None
-    """After the batch before."""
+    """After the batch before, or at the start."""
     _newest_written: int = -1
     """The newest batch that an earlier run may have committed something of."""
     _lag: Lag | None = None
@@ -87,7 +87,7 @@ class PipelineRun:
         unparsed = open_stream(self.spark, self.pipeline)
         found = check_start(self.spark, self.pipeline)
         self._accepted = read_accepted(self.spark, self.pipeline)
-        self._newest_written = found.newest_written
+        self._newest_written, self._target_version = found.newest_written, found.target_version
         prepared = prepare(self.spark, unparsed, self.pipeline, lease)
         tables = [self.pipeline.spec.sink.path, self.pipeline.quarantine_path, self.pipeline.ledger_path]
         self._prepared = replace(prepared, lease=self._held.enter_context(watch_tables(lease, tables)))

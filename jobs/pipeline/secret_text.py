@@ -18,8 +18,14 @@ def reveal(text: str) -> str:
 
 
 def reveal_quoted(text: str) -> str:
-    """The same for text whose words stand in double quotes, as in JAAS: in a value a backslash escapes it and them."""
-    return REFERENCE.sub(lambda match: re.sub(r'(["\\])', r"\\\1", _lookup(match.group(1))), text)
+    """The same for text with words in double quotes, as JAAS has them: in these a backslash escapes it and them."""
+
+    def value(match: re.Match[str]) -> str:
+        is_quoted = text[: match.start()].count('"') % 2 == 1
+        found = _lookup(match.group(1))
+        return re.sub(r'(["\\])', r"\\\1", found) if is_quoted else found
+
+    return REFERENCE.sub(value, text)
 
 
 def _lookup(name: str) -> str:

@@ -55,19 +55,20 @@ class SmallTable:
         table = pa.Table.from_pylist(rows, schema=self._schema)
         if self._folder is None:
             staged = stage_append(self._spark.createDataFrame(table), self._path, transaction)
+            if lease is None:  # what others commit from the staging on Delta refuses; what came before it looks over
+                self._refuse_done(last_transaction(self._spark, self._path, transaction.app_id), transaction)
             _check(lease)
             return staged.commit()
         properties = CommitProperties(app_transactions=[Transaction(transaction.app_id, transaction.version)])
         with hold_table_for_python(self._folder):
             delta_table = self._refreshed()
             _check(lease)
-            self._refuse_done(delta_table, transaction)
+            # delta-rs itself looks for the transaction in commits newer than what it has read.
+            self._refuse_done(delta_table.transaction_version(transaction.app_id), transaction)
             write_deltalake(delta_table, table, mode="append", schema_mode="merge", commit_properties=properties)
         return Commit(delta_table.version(), len(rows))
 
-    def _refuse_done(self, table: DeltaTable, transaction: TransactionId) -> None:
-        """delta-rs itself looks for the transaction in commits newer than what it has read."""
-        last = table.transaction_version(transaction.app_id)
+    def _refuse_done(self, last: int | None, transaction: TransactionId) -> None:
         if last is not None and last >= transaction.version:
             message = f"another run has committed {transaction.app_id} {transaction.version} to {self._path}"
             raise LeaseLostError(message)

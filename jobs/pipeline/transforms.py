@@ -23,6 +23,7 @@ from jobs.pipeline.record import RECORD
 from jobs.pipeline.sql_guard import UnsafeSqlError, check_select, find_unrepeatable
 
 INPUT_VIEW = "input"
+_INSTALLED = str(Path(jobs.__file__).parent / "transforms")
 # Delta's SQL extension does not hand named parameters on to Spark's parser, so the literal is put in as text.
 _CLOCK = re.compile(r":batch_time\b")
 _FIRST_SELECT = re.compile(r"^((?:\s|--[^\n]*\n|/\*.*?\*/)*SELECT)\b(?!\s+DISTINCT\b)", re.IGNORECASE | re.DOTALL)
@@ -130,11 +131,12 @@ def load_function(name: str, root: str) -> Callable[[DataFrame], DataFrame]:
 
 def _load_module(name: str, root: str) -> ModuleType:
     own_folder = str(Path(root) / "jobs" / "transforms")
-    # A bundle's module is no module of the workers that run its functions.
-    register_pickle_by_value(jobs.transforms)  # type: ignore[no-untyped-call]
     if own_folder not in jobs.transforms.__path__:
         jobs.transforms.__path__.insert(0, own_folder)
-    return importlib.import_module(f"jobs.transforms.{name.rpartition('.')[0]}")
+    module = importlib.import_module(f"jobs.transforms.{name.rpartition('.')[0]}")
+    if own_folder != _INSTALLED:  # no module of the workers that run its functions
+        register_pickle_by_value(module)  # type: ignore[no-untyped-call]
+    return module
 
 
 def _first_line(error: Exception) -> str:

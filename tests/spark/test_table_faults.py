@@ -85,6 +85,18 @@ def test_replayed_rows_that_a_restore_takes_away_are_missed(bench):
         bench.run()
 
 
+@pytest.mark.fault("T6")
+def test_a_replay_does_not_hide_a_restore(bench):
+    bench.define_files("csv", ddl="id INT")
+    bench.write("landing/a.csv", "1\nx\n")
+    bench.run()
+    table = DeltaTable(str(bench.folder / "lake/p"))
+    table.restore(0)
+    bench.define_files("csv", ddl="id STRING", rest="transforms: [{sql: 'SELECT length(id) AS id FROM input'}]")
+    with pytest.raises(TableBehindError, match="set back to version 0"):
+        replay(bench.spark, bench.load(), Selection(), is_dry=False)
+
+
 @pytest.mark.fault("T12")
 def test_a_column_added_between_batches_stays_empty_until_the_next_start_refuses(stream, monkeypatch):
     do_once_at(Point.LEDGER_AFTER, lambda: alter(stream, "ADD COLUMN extra STRING"), monkeypatch)

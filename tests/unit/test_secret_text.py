@@ -61,4 +61,5 @@ def test_without_a_secrets_directory_only_the_environment_counts(tmp_path, monke
 
 def test_a_secret_in_quotes_keeps_its_backslashes_and_quotes(monkeypatch):
     monkeypatch.setenv("PASSWORD", 'a\\b"c')
+    assert reveal_quoted("${secret:PASSWORD}") == 'a\\b"c'
     assert reveal_quoted('password="${secret:PASSWORD}";') == 'password="a\\\\b\\"c";'

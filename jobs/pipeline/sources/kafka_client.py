@@ -185,7 +185,8 @@ def _topics(spark: SparkSession, source: KafkaSource, names: list[str]) -> list[
         pattern = jvm_class(spark, "java.util.regex.Pattern").compile(options["subscribePattern"])
         return [name for name in names if pattern.matcher(name).find()]  # in the name, as Spark looks for it
     key = "assign" if "assign" in options else "subscribe"
-    chosen = [one.strip() for one in (json.loads(options[key]) if key == "assign" else options[key].split(","))]
+    listed = json.loads(options[key]) if key == "assign" else options[key].split(",")
+    chosen = [one.strip() for one in listed if one.strip()]
     absent = [name for name in chosen if name not in names]
     if absent:
         asked = source.options[key] if REFERENCE.search(source.options[key]) else ", ".join(absent)

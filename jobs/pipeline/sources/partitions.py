@@ -56,7 +56,7 @@ def names_in_paths(paths: list[str], root: str) -> set[str]:
 
 def lacks_partition(path: str, names: set[str]) -> bool:
     """Whether a file lies in no directory for one of the names, beside those that do."""
-    return any(f"/{name}=" not in path.lower() for name in names)
+    return not names <= names_in_paths([path], "")
 
 
 def _written(path: Column, name: str) -> Column:

@@ -197,7 +197,13 @@ def _csv_second_looks(
     is_javas = leaf_test(schema, for_floats(lambda number: number.rlike(_JAVA_NUMBER)))
     if is_suspect is not None and is_overflow and is_javas:
         yield "number out of range", is_suspect & _test_once(as_text, is_overflow)
-        yield _JAVAS, text.rlike(_JAVA_NUMBER) & _test_once(as_text, is_javas)
+        yield _JAVAS, text.rlike(_java_number_at_end(options)) & _test_once(as_text, is_javas)
+
+
+def _java_number_at_end(options: dict[str, str]) -> str:
+    """The same where a value of the line ends with it, as the hex digits of an id seldom do."""
+    end = f"{re.escape(separator_of(options))}|{re.escape(options.get('quote', _QUOTE) or _QUOTE)}|$"
+    return rf"[dDfFxX](?:(?<=[0-9.][dDfF])(?=\s*(?:{end}))|(?<=\b0[xX]))"
 
 
 def _csv_infinities(options: dict[str, str]) -> list[str]:
