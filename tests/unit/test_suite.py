@@ -196,6 +196,11 @@ def test_a_condition_is_kept_as_it_is_written(condition):
     assert parse(entry(column="a", row_condition=condition))[0].row_condition == condition
 
 
+@pytest.mark.parametrize("parser", ["spark", "great_expectations", "great_expectations__experimental__", "pandas", None])
+def test_condition_objects_stand_beside_any_of_great_expectations_parsers(parser):
+    assert parse(entry(column="a", row_condition=NULLITY, condition_parser=parser))[0].row_condition == NULLITY
+
+
 def test_a_condition_nested_too_deeply_is_refused():
     condition = NULLITY
     for _ in range(400):
@@ -283,6 +288,8 @@ def test_an_unknown_expectation_is_refused_by_name(type_, says):
         (IN_SET, {"column": "a", "value_set": "abc"}, "kwargs.value_set"),
         (IN_SET, {"column": "a", "value_set": [{"x": 1}]}, "kwargs.value_set"),
         (REGEX, {"column": "a", "regex": "(open"}, "regular expression"),
+        (REGEX, {"column": "a", "regex": "a)"}, "regular expression"),
+        (REGEX, {"column": "a", "regex": "a\\"}, "regular expression"),
         ("expect_column_values_to_match_regex_list", {"column": "a", "regex_list": []}, "kwargs.regex_list"),
         ("expect_column_values_to_match_regex_list", {"column": "a", "regex_list": ["a", "["]}, "regular expression"),
         (
@@ -358,7 +365,13 @@ def test_text_that_is_no_suite_is_refused(text, line):
     assert [problem.line for problem in refusals(text=text or " ")] == [line]
 
 
-@pytest.mark.parametrize("regex", [r"\p{Lu}\d", "[a-z&&[^x]]", r"\Qa.b\E", "(?<year>[0-9]{4})", r"^\h+$"])
+@pytest.mark.parametrize(
+    "regex",
+    [
+        r"\p{Lu}\d", "[a-z&&[^x]]", "[[a](]", r"\Qa.b\E", "(?<year>[0-9]{4})", r"^\h+$", "^(?i)abc$", "(?i)abc(?-i)D",
+        r"(?<=https?://)\w+", r"(?U)\w+", r"\x{1F600}", r"\cA", r"\e", "a{2}{3}", "^*",
+    ],
+)  # fmt: skip
 def test_a_regex_that_only_java_reads_is_left_to_spark(regex):
     assert parse(entry(REGEX, column="a", regex=regex))[0].kwargs == {"regex": regex}
 

@@ -15,7 +15,14 @@ from jobs.pipeline.model import Scope
 from jobs.pipeline.quality.conditions import RowCondition
 from jobs.pipeline.quality.strftime import UnsupportedFormatError, compile_format
 
-JAVA_ONLY_REGEX = re.compile(r"\\[pPQhHRvVXzG]|\(\?<[a-zA-Z]|&&|\[\^?\[")
+_BROKEN_IN_JAVA_TOO = (
+    "missing ), unterminated subpattern",
+    "unterminated character set",
+    "unbalanced parenthesis",
+    "bad escape (end of pattern)",
+)
+_SET_IN_A_SET = re.compile(r"\[[^\]]*\[")
+"""In which Java reads brackets and parentheses otherwise than Python."""
 
 
 def _check_scalar(value: Any) -> Any:
@@ -45,7 +52,7 @@ class Parameters(BaseModel):
 
     mostly: float = Field(default=1.0, ge=0, le=1)
     row_condition: RowCondition | None = None
-    condition_parser: Literal["spark", "great_expectations", "pandas"] | None = None
+    condition_parser: Literal["spark", "great_expectations", "great_expectations__experimental__", "pandas"] | None = None
 
 
 class _Column(Parameters):
@@ -93,14 +100,14 @@ class _LengthEqual(_Column):
 
 
 def _check_regex(regex: str) -> None:
-    """Report what Python cannot read either; what only Java knows is left to Spark."""
+    """Report what neither Python nor Java can read; what only Java knows is left to Spark."""
     try:
         with warnings.catch_warnings():
             # What Java reads as a set operation, such as &&, Python warns that it may one day read so too.
             warnings.simplefilter("ignore", FutureWarning)
             re.compile(regex)
     except (re.error, OverflowError, RecursionError) as error:
-        if not JAVA_ONLY_REGEX.search(regex):
+        if not isinstance(error, re.error) or (error.msg in _BROKEN_IN_JAVA_TOO and not _SET_IN_A_SET.search(regex)):
             message = f"not a regular expression: {error}"
             raise ValueError(message) from error
 
