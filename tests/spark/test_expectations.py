@@ -200,6 +200,29 @@ def test_checks_of_schema_and_batch(spark, kind, kwargs, success):
     assert gx_results(spark, [(1, "x"), (2, "y")], "a INT, b STRING", [expectation])[0][0] is success
 
 
+NESTED = "a INT, s STRUCT<b: STRING, t: STRUCT<c: INT>>, m MAP<STRING, INT>, l ARRAY<STRUCT<d: INT>>, `p.q` INT"
+NESTED_CHECKS = [
+    ("column_to_exist", {"column": "s.t.c"}, True),
+    ("column_to_exist", {"column": "l.d"}, False),
+    ("column_to_exist", {"column": "`p.q`"}, True),
+    ("column_to_exist", {"column": "p.q"}, False),
+    ("column_to_exist", {"column": "m", "column_index": 5}, True),
+    ("table_columns_to_match_set", {"column_set": ["a", "s", "s.b", "s.t", "s.t.c", "m", "l", "`p.q`"]}, True),
+    ("table_columns_to_match_set", {"column_set": ["a", "s", "m", "l", "`p.q`"]}, False),
+    ("column_values_to_be_of_type", {"column": "s.t.c", "type_": "IntegerType"}, True),
+    ("column_values_to_be_in_type_list", {"column": "s.b", "type_list": ["INTEGER", "IntegerType"]}, False),
+    ("column_values_to_be_in_type_list", {"column": "s.b", "type_list": ["TEXT", "StringType"]}, True),
+]
+
+
+def test_checks_of_the_columns_see_fields_of_structs_as_great_expectations_does(spark):
+    rows = [(1, ("x", (1,)), {"k": 1}, [(1,)], 2)]
+    expectations = [{"type": f"expect_{kind}", "kwargs": kwargs} for kind, kwargs, _ in NESTED_CHECKS]
+    expected = [success for *_, success in NESTED_CHECKS]
+    assert [result.success for result in count_all(spark, rows, NESTED, *expectations)] == expected
+    assert [success for success, _ in gx_results(spark, rows, NESTED, expectations)] == expected
+
+
 def gx_results(spark, rows, ddl, expectations):
     """(success, unexpected count) of each expectation by GX's own Spark engine; it says None for a count of no rows."""
     context = gx.get_context(mode="ephemeral")

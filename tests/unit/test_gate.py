@@ -41,6 +41,7 @@ def gate(*checks, above=None):
         ("expect_column_values_to_be_of_type", {"type_": "StringType"}, False),
         ("expect_column_values_to_be_in_type_list", {"type_list": ["LongType", "IntegerType"]}, True),
         ("expect_column_values_to_be_in_type_list", {"type_list": ["LongType"]}, False),
+        ("expect_column_values_to_be_in_type_list", {"type_list": ["INTEGER", "decimal", "IntegerType"]}, True),
         ("expect_table_columns_to_match_set", {"column_set": ["b", "a"], "exact_match": True}, True),
         ("expect_table_columns_to_match_set", {"column_set": ["a"], "exact_match": True}, False),
         ("expect_table_columns_to_match_set", {"column_set": ["a"], "exact_match": False}, True),

@@ -196,7 +196,9 @@ def test_a_condition_is_kept_as_it_is_written(condition):
     assert parse(entry(column="a", row_condition=condition))[0].row_condition == condition
 
 
-@pytest.mark.parametrize("parser", ["spark", "great_expectations", "great_expectations__experimental__", "pandas", None])
+@pytest.mark.parametrize(
+    "parser", ["spark", "great_expectations", "great_expectations__experimental__", "pandas", None]
+)
 def test_condition_objects_stand_beside_any_of_great_expectations_parsers(parser):
     assert parse(entry(column="a", row_condition=NULLITY, condition_parser=parser))[0].row_condition == NULLITY
 

@@ -11,8 +11,10 @@ from pyspark.sql import SparkSession
 from pyspark.sql import types as T
 
 from jobs.pipeline.errors import Problem
+from jobs.pipeline.hints import did_you_mean
 from jobs.pipeline.jvm import jvm_class
 from jobs.pipeline.model import Check, Scope
+from jobs.pipeline.quality.expectations import SPARK_TYPES, list_columns, named_types
 from jobs.pipeline.sql_guard import UnsafeSqlError, check_predicate, find_unrepeatable
 
 _FAMILIES: tuple[tuple[str, tuple[type, ...]], ...] = (
@@ -46,7 +48,7 @@ def find_problems(checks: tuple[Check, ...], schema: T.StructType, spark: SparkS
 
 
 def _problems_of(check: Check, schema: T.StructType, spark: SparkSession) -> Iterator[str]:
-    names = schema.fieldNames()
+    names = [name for name, _ in list_columns(schema)] if check.scope is Scope.SCHEMA else schema.fieldNames()
     if check.type != "expect_column_to_exist":
         missing = [name for name in check.columns if name not in names]
         yield from (_no_such_column(name, names) for name in missing)
@@ -57,9 +59,7 @@ def _problems_of(check: Check, schema: T.StructType, spark: SparkSession) -> Ite
         yield from _regex_problems(check, spark)
         yield from _condition_problems(check, schema, spark)
     elif check.scope is Scope.SCHEMA:
-        yield from (
-            f"there is no Spark type {name}; allowed: IntegerType, StringType, …" for name in _unknown_types(check)
-        )
+        yield from _unknown_types(check)
 
 
 def _no_such_column(name: str, names: list[str]) -> str:
@@ -163,6 +163,8 @@ def _leaf_problems(condition: dict[str, Any], schema: T.StructType) -> Iterator[
         yield from _misfits(name, schema[name].dataType, parameter if isinstance(parameter, list) else [parameter])
 
 
-def _unknown_types(check: Check) -> list[str]:
-    named = [check.kwargs["type_"]] if "type_" in check.kwargs else check.kwargs.get("type_list", [])
-    return [name for name in named if not hasattr(T, name)]
+def _unknown_types(check: Check) -> Iterator[str]:
+    named = named_types(check)
+    if named and SPARK_TYPES.keys().isdisjoint(named):
+        hint = did_you_mean(named[0], SPARK_TYPES)
+        yield f"there is no Spark type {' or '.join(named)}{hint}; allowed: {', '.join(sorted(SPARK_TYPES))}"

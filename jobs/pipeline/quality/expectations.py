@@ -6,7 +6,8 @@ reaches the question (see `compile_row_check`). Semantics: GX's own Spark metric
 """
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from decimal import Decimal
 from operator import and_, or_
@@ -225,21 +226,40 @@ ROW_EXPECTATIONS: dict[str, Callable[..., Column]] = {
 }
 
 
+SPARK_TYPES: dict[str, type[T.DataType]] = {
+    name: one for name, one in vars(T).items() if isinstance(one, type) and issubclass(one, T.DataType)
+}
+"""Types by their names in pyspark.sql.types, which has modules and functions among them."""
+
+
 def holds_for_schema(check: Check, schema: StructType) -> bool:
     """Whether a schema check holds; reads no data. Types are PySpark's names, as in GX's Spark engine."""
-    names = schema.fieldNames()
+    columns = dict(list_columns(schema))
     match check.type:
         case "expect_column_to_exist":
-            return _column_exists(check.columns[0], check.kwargs["column_index"], names)
+            return _column_exists(check.columns[0], check.kwargs["column_index"], list(columns))
         case "expect_table_columns_to_match_set":
-            return _columns_match(check.kwargs, set(names))
-        case "expect_column_values_to_be_of_type":
-            return _is_one_of(schema, check, [check.kwargs["type_"]])
-        case "expect_column_values_to_be_in_type_list":
-            return _is_one_of(schema, check, check.kwargs["type_list"])
+            return _columns_match(check.kwargs, columns.keys())
+        case "expect_column_values_to_be_of_type" | "expect_column_values_to_be_in_type_list":
+            # As in GX, names that are none, such as those of another backend, count for nothing beside others.
+            known = tuple(SPARK_TYPES[name] for name in named_types(check) if name in SPARK_TYPES)
+            return isinstance(columns.get(check.columns[0]), known)
         case other:
             message = f"{other} does not look at the schema"
             raise ValueError(message)
+
+
+def list_columns(schema: StructType, parent: str = "") -> Iterator[tuple[str, T.DataType]]:
+    """Names and types as GX lists them: fields of structs are columns too (`customer.id`), a dotted name is quoted."""
+    for field in schema.fields:
+        yield parent + (quote(field.name) if "." in field.name else field.name), field.dataType
+        if isinstance(field.dataType, StructType):
+            yield from list_columns(field.dataType, f"{parent}{field.name}.")
+
+
+def named_types(check: Check) -> list[str]:
+    """The names of types that a check of types gives; none for other checks."""
+    return [check.kwargs["type_"]] if "type_" in check.kwargs else check.kwargs.get("type_list", [])
 
 
 def _column_exists(name: str, index: int | None, names: list[str]) -> bool:
@@ -249,12 +269,6 @@ def _column_exists(name: str, index: int | None, names: list[str]) -> bool:
     return -len(names) <= index < len(names) and names[index] == name
 
 
-def _columns_match(kwargs: Kwargs, names: set[str]) -> bool:
+def _columns_match(kwargs: Kwargs, names: AbstractSet[str]) -> bool:
     expected = set(kwargs["column_set"] or [])
     return expected == names if kwargs["exact_match"] else expected <= names
-
-
-def _is_one_of(schema: StructType, check: Check, names: list[str]) -> bool:
-    """Whether the column is of one of these classes of pyspark.sql.types, or of one derived from it."""
-    classes = tuple(getattr(T, name) for name in names)
-    return any(isinstance(field.dataType, classes) for field in schema.fields if field.name == check.columns[0])

@@ -52,7 +52,9 @@ class Parameters(BaseModel):
 
     mostly: float = Field(default=1.0, ge=0, le=1)
     row_condition: RowCondition | None = None
-    condition_parser: Literal["spark", "great_expectations", "great_expectations__experimental__", "pandas"] | None = None
+    condition_parser: Literal["spark", "great_expectations", "great_expectations__experimental__", "pandas"] | None = (
+        None
+    )
 
 
 class _Column(Parameters):
