@@ -84,6 +84,8 @@ STAMPS = [
     datetime(2013, 6, 1, 12, tzinfo=UTC),
     datetime(2014, 1, 1, tzinfo=UTC),
 ]
+DAYS = [None, date(2013, 5, 31), date(2013, 6, 1), date(2013, 6, 2)]
+LOCAL_STAMPS = [None, datetime(2013, 6, 1, 9), datetime(2013, 6, 1, 10)]  # noqa: DTZ001
 
 TABLE = [
     ("values_to_be_between", {"min_value": 0, "max_value": 10}, "INT", INTS, between(0, 10)),
@@ -97,6 +99,11 @@ TABLE = [
      lambda v: v >= date(2013, 6, 1)),
     ("values_to_be_between", {"min_value": "2013-06-01T12:00:00+00:00"}, "TIMESTAMP", STAMPS,
      lambda v: v >= datetime(2013, 6, 1, 12, tzinfo=UTC)),
+    ("values_to_be_between", {"min_value": "2013-05-31T12:00:00", "max_value": "2013-06-01T00:00:00"}, "DATE", DAYS,
+     lambda v: v == date(2013, 6, 1)),
+    ("values_to_be_between", {"min_value": "2013-06-01T12:00:00+02:00", "max_value": "2013-06-01T12:00:00.5+02:00"},
+     "TIMESTAMP_NTZ", LOCAL_STAMPS, lambda v: v == LOCAL_STAMPS[2]),
+    ("values_to_be_between", {"min_value": "2013-06-01T00:00:00"}, "STRING", ["2013-06-01", "2013-06-01T01"], lambda v: "T" in v),
     ("values_to_be_in_set", {"value_set": [1, 5]}, "INT", INTS, lambda v: v in {1, 5}),
     ("values_to_be_in_set", {"value_set": ["a", None]}, "STRING", TEXTS, lambda v: v == "a"),
     ("values_to_be_in_set", {"value_set": []}, "INT", INTS, lambda v: False),

@@ -14,7 +14,7 @@ from jobs.pipeline.errors import Problem
 from jobs.pipeline.hints import did_you_mean
 from jobs.pipeline.jvm import jvm_class
 from jobs.pipeline.model import Check, Scope
-from jobs.pipeline.quality.expectations import SPARK_TYPES, list_columns, named_types
+from jobs.pipeline.quality.expectations import LOOKS_AT_NULL, SPARK_TYPES, compile_row_check, list_columns, named_types
 from jobs.pipeline.sql_guard import UnsafeSqlError, check_predicate, find_unrepeatable
 
 _FAMILIES: tuple[tuple[str, tuple[type, ...]], ...] = (
@@ -25,7 +25,8 @@ _FAMILIES: tuple[tuple[str, tuple[type, ...]], ...] = (
 )
 _MOST_DIGITS = 38
 """Of a DECIMAL."""
-_DAY = re.compile(r"\d{4}-\d{2}-\d{2}(?!\d)")
+_MOMENT = re.compile(r"\d{4}-\d{2}-\d{2}([ T]\d{2}:\d{2}(:\d{2}(\.\d+)?(Z|[+-](0\d|1[0-7])(:?[0-5]\d)?)?)?)?", re.ASCII)
+"""What both Spark and Python read; Spark wants seconds before an offset, of at most 18 hours."""
 _NEEDS_TEXT = frozenset(
     {
         "expect_column_values_to_match_strftime_format",
@@ -55,9 +56,13 @@ def _problems_of(check: Check, schema: T.StructType, spark: SparkSession) -> Ite
         if missing:
             return
     if check.scope is Scope.ROW:
-        yield from _type_problems(check, [schema[name].dataType for name in check.columns])
-        yield from _regex_problems(check, spark)
-        yield from _condition_problems(check, schema, spark)
+        types = [schema[name].dataType for name in check.columns]
+        problems = [
+            *_type_problems(check, types),
+            *_regex_problems(check, spark),
+            *_condition_problems(check, schema, spark),
+        ]
+        yield from problems or _unforeseen_problems(check, schema, spark)
     elif check.scope is Scope.SCHEMA:
         yield from _unknown_types(check)
 
@@ -121,7 +126,7 @@ def _fits(value: Any, family: str) -> bool:
 
 def _is_iso(text: str) -> bool:
     """Whether Spark takes the text for a day or a time as Python does; of ISO 8601 it knows less (no 20130601)."""
-    if not _DAY.match(text):
+    if not _MOMENT.fullmatch(text):
         return False
     try:
         datetime.fromisoformat(text)
@@ -161,6 +166,17 @@ def _leaf_problems(condition: dict[str, Any], schema: T.StructType) -> Iterator[
     elif condition["type"] == "comparison":
         parameter = condition["parameter"]
         yield from _misfits(name, schema[name].dataType, parameter if isinstance(parameter, list) else [parameter])
+
+
+def _unforeseen_problems(check: Check, schema: T.StructType, spark: SparkSession) -> Iterator[str]:
+    """What Spark itself says of arrays, maps and the like; of other types all is known above, in no time."""
+    families = {_family(schema[name].dataType) for name in check.columns}
+    if "other" not in families or check.type in LOOKS_AT_NULL:
+        return
+    try:
+        spark.createDataFrame([], schema).select(compile_row_check(check, schema).failed)
+    except AnalysisException as error:
+        yield str(error).strip().splitlines()[0]
 
 
 def _unknown_types(check: Check) -> Iterator[str]:

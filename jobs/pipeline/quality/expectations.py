@@ -33,12 +33,27 @@ class RowRule:
     failed: Column
 
 
-def compile_row_check(check: Check) -> RowRule:
+def compile_row_check(check: Check, schema: StructType) -> RowRule:
     """Compile one row check; starts no Spark job. Column names are taken literally, dots included."""
     columns = [column(name) for name in check.columns]
     considered = _considered(check, columns)
-    expected = ROW_EXPECTATIONS[check.type](*columns, check.kwargs)
+    expected = ROW_EXPECTATIONS[check.type](*columns, _with_moments(check, schema))
     return RowRule(considered, considered & ~F.coalesce(expected, F.lit(False)))
+
+
+def _with_moments(check: Check, schema: StructType) -> Kwargs:
+    """The parameters, with bounds of more than a day as TIMESTAMP.
+
+    Text Spark would cast to the type of the column, DATE or TIMESTAMP_NTZ, and drop the time of day or the offset.
+    """
+    is_time = isinstance(schema[check.columns[0]].dataType, T.DateType | T.TimestampType | T.TimestampNTZType)
+    if not is_time or check.type != "expect_column_values_to_be_between":
+        return check.kwargs
+    return {key: _moment(value) if isinstance(value, str) else value for key, value in check.kwargs.items()}
+
+
+def _moment(text: str) -> Column:
+    return F.lit(text).cast("timestamp") if len(text) > len("yyyy-mm-dd") else F.lit(text)
 
 
 def column(name: str) -> Column:

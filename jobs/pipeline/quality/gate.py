@@ -66,12 +66,13 @@ class Gate:
 
 def compile_gate(checks: tuple[Check, ...], quality: Quality, df: DataFrame) -> Gate:
     """Compile the checks for rows like those of `df` (`_record` plus data columns); starts no Spark job."""
+    schema = df.select(*map(quote, data_columns(df))).schema
     gate = Gate(
         checks=checks,
         quality=quality,
-        schema=df.select(*map(quote, data_columns(df))).schema,
+        schema=schema,
         record=record_fields(df.schema),
-        flags=tuple(_flags(checks)),
+        flags=tuple(_flags(checks, schema)),
         directions=(),
         source_counts=(F.count(F.lit(1)).alias("rows"), F.count(F.col(MALFORMED)).alias("bad")),
         source_gathered=(),
@@ -204,10 +205,10 @@ def _looked_at(index: int, check: Check) -> str | None:
     return f"_esclusa_looked_at_{index}"
 
 
-def _flags(checks: tuple[Check, ...]) -> Iterator[Column]:
+def _flags(checks: tuple[Check, ...], schema: StructType) -> Iterator[Column]:
     is_so = F.lit(True)
     for index, check in _row_checks(checks):
-        rule = compile_row_check(check)
+        rule = compile_row_check(check, schema)
         yield F.when(rule.failed, is_so).alias(_broken(index))
         looked_at = _looked_at(index, check)
         if looked_at and not looked_at.startswith("`"):
