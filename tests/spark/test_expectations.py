@@ -76,6 +76,7 @@ JSONS = [
     None, "", " ", "{}", "[]", "1", '"x"', "null", "true", "nul", "{", '{"a":1} x', '{"a":1}{"b":2}', "[1,]", "1,2",
     "NaN", "-Infinity", "-NaN", '{"a":NaN}', "[Infinity, 1]", '"NaN"', '{"a":1,"a":2}', "01", "1.", ".5", "+1", "1e999",
     "'a'", '"\\ud800"', '"a\\x"', '"tab\t"', "[[[[]]]]", " 1 ", "\ufeff1", "{a:1}", "// c\n1", '{"a":1,}', "-", "1 2", "]1[", "1]",
+    "-INF", "+INF", "+Infinity", "INF", '{"a": [1, -INF]}', '"-INF"', '{"+INF": "\\"+INF", "a": "\\\\"}', '["\\\\", +INF, ""]',
     '{"a": 1}]}', "1]} anything", '1],"v":[2', '1,{"v":true}',
 ]  # fmt: skip
 STAMPS = [
@@ -123,6 +124,9 @@ TABLE = [
     ("values_to_match_strftime_format", {"strftime_format": "%d/%m"}, "STRING", ["29/02", "28/02", "31/04", "1/1"], parses("%d/%m")),
     ("values_to_match_strftime_format", {"strftime_format": "%b %Y, %I:%M:%S.%f %p"}, "STRING",
      ["Jan 2013, 1:02:03.5 am", "jan 2013,  01:02:60.5 PM", "Jan 2013, 13:02:03.5 am"], parses("%b %Y, %I:%M:%S.%f %p")),
+    ("values_to_match_strftime_format", {"strftime_format": "%S%f"}, "STRING", ["60", "609", "619", "599", "6", "62"], parses("%S%f")),
+    ("values_to_match_strftime_format", {"strftime_format": "%I:%M %p"}, "STRING",
+     ["1:02\u202fPM", "1:02\xa0PM", "1:02\u3000\x1cPM", "1:02\u200bPM", "1:02PM"], parses("%I:%M %p")),
     ("values_to_be_json_parseable", {}, "STRING", JSONS, is_json),
 ]  # fmt: skip
 

@@ -13,6 +13,7 @@ FORMATS = [
     "%d/%m/%Y %I:%M %p",
     "%Y%m%d",
     "%H:%M:%S.%f",
+    "%S%f",
     "%a %Y",
     "%A, %B",
     "%b of %Y",
@@ -36,11 +37,14 @@ def is_accepted(text: str, format_: str) -> bool:
 
 
 def is_read(text: str, format_: str) -> bool:
-    """Whether strptime reads the text, or refuses it only for a day its month does not have: Spark's part."""
+    """Whether strptime reads the text, or refuses it only for a day its month does not have or a second above 59.
+
+    These are Spark's part.
+    """
     try:
         datetime.strptime(text, format_)
     except ValueError as error:
-        return "out of range" in str(error) and "second" not in str(error)
+        return "out of range" in str(error) or "second must be in 0..59" in str(error)
     return True
 
 
@@ -75,7 +79,8 @@ def test_any_text_is_accepted_exactly_when_strptime_reads_it(format_, text):
         ("%Y-%m-%d", "2013-13-01", False),
         ("%Y-%m-%d", "2013-01-32", False),
         ("%Y-%m-%d", "2013x01x01", False),
-        ("%H:%M:%S", "23:59:60", False),
+        ("%H:%M:%S", "23:59:60", True),
+        ("%H:%M:%S", "23:59:62", False),
         ("%H", "24", False),
         ("%I %p", "12 PM", True),
         ("%I %p", "13 PM", False),
@@ -84,6 +89,10 @@ def test_any_text_is_accepted_exactly_when_strptime_reads_it(format_, text):
         ("%A", "sunday", True),
         ("%f", "1234567", False),
         ("%Y %m", "2013 \t 1", True),
+        ("%I %p", "1\u202fPM", True),
+        ("%I %p", "1\xa0\u3000\x1fPM", True),
+        ("%I %p", "1\u200bPM", False),
+        ("%I\u202f%p", "1 PM", True),
         ("at %Y", "AT 2013", True),
         ("", "", True),
         ("%Y.%m", "2013-01", False),
@@ -100,6 +109,7 @@ def test_the_rules_of_strptime_by_example(format_, text, accepted):
         ("%Y-%m-%d", {"year": 1, "month": 2, "day": 3}),
         ("%d.%m.%Y %H:%M", {"day": 1, "month": 2, "year": 3}),
         ("%H:%M", {}),
+        ("%S of %Y", {"second": 1, "year": 2}),
         ("%b %Y", {"year": 1}),
     ],
 )

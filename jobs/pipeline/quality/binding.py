@@ -26,7 +26,7 @@ _FAMILIES: tuple[tuple[str, tuple[type, ...]], ...] = (
 _MOST_DIGITS = 38
 """Of a DECIMAL."""
 _MOMENT = re.compile(r"\d{4}-\d{2}-\d{2}([ T]\d{2}:\d{2}(:\d{2}(\.\d+)?(Z|[+-](0\d|1[0-7])(:?[0-5]\d)?)?)?)?", re.ASCII)
-"""What both Spark and Python read; Spark wants seconds before an offset, of at most 18 hours."""
+"""What both Spark and Python read; Spark wants seconds before an offset, and takes one of 18 hours at most."""
 _NEEDS_TEXT = frozenset(
     {
         "expect_column_values_to_match_strftime_format",

@@ -180,12 +180,14 @@ def _not_match_regex_list(value: Column, kwargs: Kwargs) -> Column:
 
 
 def _match_strftime(value: Column, kwargs: Kwargs) -> Column:
-    """`datetime.strptime(value, format)` succeeds: the text matches, and the day exists in its month."""
+    """`datetime.strptime(value, format)` succeeds: the text matches, the day exists in its month, the second at all."""
     compiled = compile_format(kwargs["strftime_format"])
     parts = {name: F.regexp_extract(value, compiled.regex, group) for name, group in compiled.groups.items()}
     tests = [value.rlike(compiled.regex)]
     if "year" in parts:
         tests.append(parts["year"] != "0000")
+    if "second" in parts:
+        tests.append(~parts["second"].isin("60", "61"))
     if "day" in parts and "month" in parts:
         year, month, day = (F.try_to_number(F.trim(part), F.lit("9999")) for part in _date_parts(parts))
         first = F.make_date(F.greatest(year.cast("int"), F.lit(1)), month.cast("int"), F.lit(1))
@@ -197,16 +199,22 @@ def _date_parts(parts: dict[str, Column]) -> tuple[Column, Column, Column]:
     return parts.get("year", F.lit("1900")), parts["month"], parts["day"]
 
 
+_SPARKS_INFINITY = r"[+-]INF|\+Infinity"
+
+
 def _json_parseable(value: Column, _: Kwargs) -> Column:
     """`json.loads(value)` succeeds. Framed, for Spark's parser stops at the end of the first value.
 
-    Spark reads NaN and Infinity as json.loads does. The frame's key is random, so that no text can close it by itself.
+    Spark reads NaN and Infinity as json.loads does, and other spellings of them besides. The frame's key is random, so
+    that no text can close it by itself.
     """
     key = f"_esclusa_{secrets.token_hex(4)}"
     end = f'{{"{key}":true}}'
     framed = F.concat(F.lit(f'{{"{key}":['), value, F.lit(f",{end}]}}"))
     parsed: Column = F.from_json(framed, f"{key} array<string>", {"allowSingleQuotes": "false"})[key]
-    return (F.size(parsed) == 2) & (F.get(parsed, F.lit(1)) == end)  # noqa: PLR2004 - the value and the frame's end
+    is_one = (F.size(parsed) == 2) & (F.get(parsed, F.lit(1)) == end)  # noqa: PLR2004 - the value and the frame's end
+    outside_of_text = F.regexp_replace(F.regexp_replace(value, r"(?s)\\.", ""), '"[^"]*"', "")
+    return is_one & ~(value.rlike(_SPARKS_INFINITY) & outside_of_text.rlike(_SPARKS_INFINITY))
 
 
 def _pair_equal(first: Column, second: Column, _: Kwargs) -> Column:

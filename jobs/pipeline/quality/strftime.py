@@ -1,5 +1,7 @@
 """strptime formats as regular expressions: `datetime.strptime` accepts a text exactly when they match.
 
+But for a day that its month does not have, and a second of 60 or 61: they match, and are for the caller to refuse.
+
 Source of the rules: CPython's `_strptime.TimeRE`. Locale names are English, digits ASCII.
 """
 
@@ -21,7 +23,7 @@ DIRECTIVES = {
     "H": r"(?:2[0-3]|[0-1]\d|\d)",
     "I": r"(?:1[0-2]|0[1-9]|[1-9])",
     "M": r"(?:[0-5]\d|\d)",
-    "S": r"(?:[0-5]\d|\d)",
+    "S": r"(6[0-1]|[0-5]\d|\d)",
     "f": r"(?:[0-9]{1,6})",
     "p": r"(?:am|pm)",
     "b": _any_of([month[:3] for month in _MONTHS]),
@@ -30,7 +32,9 @@ DIRECTIVES = {
     "A": _any_of(_DAYS),
     "%": "%",
 }
-_GROUPS = {"Y": "year", "m": "month", "d": "day"}
+_GROUPS = {"Y": "year", "m": "month", "d": "day", "S": "second"}
+_WHITESPACE = r"[\s\x1c-\x1f\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+"
+"""What Python takes for whitespace, of which Java's \\s is the ASCII part."""
 _SPECIAL = frozenset(".^$*+?(){}[]|\\/-&~#")
 
 
@@ -40,7 +44,7 @@ class UnsupportedFormatError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class CompiledFormat:
-    """Java regex for the whole text; `groups` maps year, month, day to their 1-based group."""
+    """Java regex for the whole text; `groups` maps year, month, day, second to their 1-based group."""
 
     regex: str
     groups: dict[str, int]
@@ -74,7 +78,7 @@ def _tokens(text: str) -> list[tuple[str | None, str]]:
 
 def _quote(character: str) -> str:
     if character.isspace():
-        return r"\s+"
+        return _WHITESPACE
     return "\\" + character if character in _SPECIAL else character
 
 
