@@ -82,7 +82,10 @@ def held_reason(batches: Sequence[Batch]) -> str:
     batch = held_batch(batches)
     if batch is None:
         return "the ledger names no held batch"
-    failing = [f"{check['name']} ({check['unexpected_count']:,} rows)" for check in failing_checks(batch)]
+    failing = [
+        f"{check['name']} ({check['unexpected_count']:,} rows)" if check["unexpected_count"] else check["name"]
+        for check in failing_checks(batch)
+    ]
     checks = f"; failing checks: {', '.join(failing)}" if failing else ""
     return f"batch {batch['batch_id']} is held: {batch['message']}{checks}"
 

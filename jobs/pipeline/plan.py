@@ -11,7 +11,7 @@ from jobs.pipeline.isolation import isolate_failing_rows
 from jobs.pipeline.model import Check, Pipeline, Scope, SqlTransform
 from jobs.pipeline.prepare import as_batch
 from jobs.pipeline.quality.gate import Gate
-from jobs.pipeline.quality.verdict import Verdict, shown_parameters
+from jobs.pipeline.quality.verdict import Verdict, describe_outcome, shown_parameters
 from jobs.pipeline.sources.file_faults import corruption
 from jobs.pipeline.sources.source import open_sample, open_stream
 from jobs.pipeline.stages import Stages, compile_stages, fingerprint
@@ -113,8 +113,7 @@ def _verdict_lines(verdict: Verdict) -> list[str]:
     if verdict.malformed.count:
         lines.append(f"malformed: {verdict.malformed.count:,} rows")
     lines += [
-        f"{'ok  ' if result.success else 'FAIL'} {result.check.name}: {result.unexpected_count:,} of "
-        f"{result.element_count:,} rows unexpected"
+        f"{'ok  ' if result.success else 'FAIL'} {result.check.name}: {describe_outcome(result)}"
         for result in verdict.results
     ]
     for row in (*verdict.malformed.rows[:EXAMPLES_SHOWN], *verdict.unfit.rows[:EXAMPLES_SHOWN]):

@@ -34,4 +34,9 @@ def _cells(batch: dict[str, Any]) -> list[str]:
 
 def _failing(batch: dict[str, Any]) -> str:
     failing = [check for check in batch["checks"] if not check["success"]]
-    return batch["message"] or ", ".join(f"{check['name']} ({check['unexpected_count']:,})" for check in failing)
+    return batch["message"] or ", ".join(map(_shown, failing))
+
+
+def _shown(check: dict[str, Any]) -> str:
+    """Checks of the columns and the batch have no rows that break them."""
+    return f"{check['name']} ({check['unexpected_count']:,})" if check["unexpected_count"] else check["name"]

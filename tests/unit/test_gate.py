@@ -51,3 +51,23 @@ def gate(*checks, above=None):
 def test_a_schema_check_looks_at_names_and_types_alone(type_, kwargs, success):
     (result,) = gate(check(type_, Scope.SCHEMA, **kwargs)).judge(EMPTY, EMPTY).results
     assert result.success is success
+
+
+@pytest.mark.parametrize(
+    ("type_", "kwargs", "found"),
+    [
+        ("expect_column_to_exist", {"column_index": 1}, "a in place 0"),
+        ("expect_column_values_to_be_of_type", {"type_": "StringType"}, "a as IntegerType"),
+        ("expect_table_columns_to_match_set", {"column_set": ["z", "a"], "exact_match": True}, "no z, b besides"),
+        ("expect_table_columns_to_match_set", {"column_set": ["z", "a"], "exact_match": False}, "no z"),
+        ("expect_table_columns_to_match_set", {"column_set": ["a", "b"], "exact_match": True}, None),
+    ],
+)
+def test_a_schema_check_that_fails_says_what_it_found(type_, kwargs, found):
+    (result,) = gate(check(type_, Scope.SCHEMA, **kwargs)).judge(EMPTY, EMPTY).results
+    assert result.found == found
+
+
+def test_a_schema_check_names_the_column_that_is_missing():
+    missing = check("expect_column_to_exist", Scope.SCHEMA, column_index=None).model_copy(update={"columns": ("z",)})
+    assert gate(missing).judge(EMPTY, EMPTY).results[0].found == "no z"

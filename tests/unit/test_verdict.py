@@ -12,6 +12,7 @@ from jobs.pipeline.quality.verdict import (
     SHOWN_CHARACTERS,
     SetApart,
     Verdict,
+    describe_outcome,
     describe_rule,
     judge,
     pick_examples,
@@ -44,7 +45,7 @@ def table_check(type_, /, on_failure=OnFailure.EXPECT, **kwargs):
 
 def verdict_of(checks, source_numbers, gated_numbers, above=None):
     halt_when = None if above is None else HaltWhen(quarantined_share_above=above)
-    return judge(tuple(checks), Quality(halt_when=halt_when), source_numbers, gated_numbers, lambda _: True)
+    return judge(tuple(checks), Quality(halt_when=halt_when), source_numbers, gated_numbers, lambda _: None)
 
 
 def source(rows, bad=0, gathered=None):
@@ -124,12 +125,15 @@ def test_a_row_count_is_that_of_the_rows_shaped(rows, success):
     assert (result.element_count, result.unexpected_count, result.success) == (rows, 0, success)
 
 
-@pytest.mark.parametrize("success", [True, False])
-def test_a_schema_check_is_asked_of_the_schema_alone(success):
+@pytest.mark.parametrize("fault", [None, "no a"])
+def test_a_schema_check_is_asked_of_the_schema_alone(fault):
     some = table_check("expect_column_to_exist", column_index=None)
-    verdict = judge((some,), Quality(), source(5), gated(5), lambda asked: asked is some and success)
+    verdict = judge(
+        (some,), Quality(), source(5), gated(5), lambda asked: fault if asked is some else "asked of another"
+    )
     (result,) = verdict.results
-    assert (result.element_count, result.unexpected_count, result.success) == (5, 0, success)
+    assert (result.element_count, result.unexpected_count, result.success) == (5, 0, fault is None)
+    assert result.found == fault
 
 
 @pytest.mark.parametrize("on_failure", OnFailure)
@@ -172,6 +176,7 @@ def test_every_reason_to_hold_is_given():
     assert len(verdict.held_because) == 3
     assert "first" in verdict.held_because[0]
     assert "4 of 20" in verdict.held_because[0]
+    assert verdict.held_because[1].endswith(", found 20 rows")
 
 
 def test_a_row_check_that_looks_at_every_row_is_counted_over_all():
@@ -242,6 +247,26 @@ def test_an_unfit_row_does_not_name_checks_that_it_meets():
 def test_a_message_shows_the_value_unrounded_and_short(value, shown):
     (error,) = unfit_row([(0, True)], a=value)["_errors"]
     assert error["message"] == f"{shown}: expect_column_values_to_not_be_null"
+
+
+@pytest.mark.parametrize(
+    ("rows", "outcome"),
+    [
+        (5, "as wanted"),
+        (
+            1_000,
+            "wanted expect_table_row_count_to_be_between (min_value=1, max_value=10, strict_max=True), found 1,000 rows",
+        ),
+    ],
+)
+def test_a_check_of_the_batch_comes_out_as_what_it_found(rows, outcome):
+    some = [table_check("expect_table_row_count_to_be_between", **ROW_COUNT)]
+    assert describe_outcome(verdict_of(some, source(rows), gated(rows)).results[0]) == outcome
+
+
+def test_a_check_of_rows_comes_out_as_rows():
+    (result,) = verdict_of([check()], source(2_000), gated(2_000, (2_000, 1_500))).results
+    assert describe_outcome(result) == "1,500 of 2,000 rows unexpected"
 
 
 def test_a_bound_of_nothing_is_a_bound():

@@ -23,6 +23,7 @@ from jobs.pipeline.model import Check
 from jobs.pipeline.quality.strftime import compile_format
 
 Kwargs = dict[str, Any]
+Columns = dict[str, T.DataType]
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,9 +256,16 @@ SPARK_TYPES: dict[str, type[T.DataType]] = {
 """Types by their names in pyspark.sql.types, which has modules and functions among them."""
 
 
-def holds_for_schema(check: Check, schema: StructType) -> bool:
-    """Whether a schema check holds; reads no data. Types are PySpark's names, as in GX's Spark engine."""
+def schema_fault(check: Check, schema: StructType) -> str | None:
+    """What a schema check finds instead of what it wants, None if it holds; reads no data.
+
+    Types are PySpark's names, as in GX's Spark engine.
+    """
     columns = dict(list_columns(schema))
+    return None if _holds(check, columns) else ", ".join(_faults(check, columns))
+
+
+def _holds(check: Check, columns: Columns) -> bool:
     match check.type:
         case "expect_column_to_exist":
             return _column_exists(check.columns[0], check.kwargs["column_index"], list(columns))
@@ -270,6 +278,23 @@ def holds_for_schema(check: Check, schema: StructType) -> bool:
         case other:
             message = f"{other} does not look at the schema"
             raise ValueError(message)
+
+
+def _faults(check: Check, columns: Columns) -> Iterator[str]:
+    """Of a check that does not hold."""
+    if "column_set" in check.kwargs:
+        expected = check.kwargs["column_set"] or []
+        yield from (f"no {name}" for name in expected if name not in columns)
+        if check.kwargs["exact_match"]:
+            yield from (f"{name} besides" for name in columns if name not in expected)
+        return
+    [name] = check.columns
+    if name not in columns:
+        yield f"no {name}"
+    elif named_types(check):
+        yield f"{name} as {type(columns[name]).__name__}"
+    else:
+        yield f"{name} in place {list(columns).index(name)}"
 
 
 def list_columns(schema: StructType, parent: str = "") -> Iterator[tuple[str, T.DataType]]:

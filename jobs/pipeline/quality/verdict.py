@@ -28,6 +28,8 @@ class CheckResult:
     element_count: int
     unexpected_count: int
     success: bool
+    found: str | None = None
+    """What stands instead of what a check of the columns or the batch wants, if it fails."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +89,14 @@ def judge(
     quality: Quality,
     source: Row,
     gated: Row,
-    schema_holds: Callable[[Check], bool],
+    schema_fault: Callable[[Check], str | None],
 ) -> Verdict:
     """Judge a batch by what was observed on its parsed rows (`source`) and on its annotated rows (`gated`).
 
     Keys of both: rows, bad, gathered; of `gated` also dropped, and unexpected_<i>, considered_<i> for row check i
     (considered_<i> is left out where the check looks at every row). `mostly` sets when a check fails for the batch.
     """
-    results = tuple(_result(index, check, gated, schema_holds) for index, check in enumerate(checks))
+    results = tuple(_result(index, check, gated, schema_fault) for index, check in enumerate(checks))
     malformed = SetApart(source["bad"], tuple(map(_malformed_row, _gathered(source))))
     unfit = SetApart(gated["bad"], tuple(_unfit_rows(_gathered(gated), checks)))
     return Verdict(
@@ -124,8 +126,16 @@ def shown_parameters(check: Check) -> dict[str, Any]:
 def describe_rule(check: Check) -> str:
     """The rule behind a value in a message: the expectation and its parameters, cut short where they are long."""
     rule = ", ".join(f"{key}={value}" for key, value in shown_parameters(check).items())
-    shown = rule if len(rule) <= _RULE_CHARACTERS else rule[: _RULE_CHARACTERS - 1] + "…"
-    return f"{check.type} ({shown})" if rule else check.type
+    return f"{check.type} ({_cut_short(rule)})" if rule else check.type
+
+
+def describe_outcome(result: CheckResult) -> str:
+    """How a check came out: the rows that break it; of one of columns or batch what was wanted, and what was found."""
+    if result.found is not None:
+        return f"wanted {describe_rule(result.check)}, found {_cut_short(result.found)}"
+    if result.check.scope is Scope.ROW:
+        return f"{result.unexpected_count:,} of {result.element_count:,} rows unexpected"
+    return "as wanted"
 
 
 def pick_examples(verdict: Verdict) -> list[Row]:
@@ -142,6 +152,10 @@ def pick_examples(verdict: Verdict) -> list[Row]:
                 raw = _as_text(row.get("raw"))
                 examples.append({"check": error["check"], "message": error["message"], "raw": raw})
     return examples
+
+
+def _cut_short(text: str) -> str:
+    return text if len(text) <= _RULE_CHARACTERS else text[: _RULE_CHARACTERS - 1] + "…"
 
 
 def _as_text(raw: str | None) -> str | None:
@@ -183,13 +197,15 @@ def _shown(value: Any) -> str:
     return text[:SHOWN_CHARACTERS]
 
 
-def _result(index: int, check: Check, gated: Row, schema_holds: Callable[[Check], bool]) -> CheckResult:
+def _result(index: int, check: Check, gated: Row, schema_fault: Callable[[Check], str | None]) -> CheckResult:
     rows: int = gated["rows"]
     match check.scope:
         case Scope.SCHEMA:
-            return CheckResult(check, rows, 0, schema_holds(check))
+            found = schema_fault(check)
+            return CheckResult(check, rows, 0, found is None, found)
         case Scope.BATCH:
-            return CheckResult(check, rows, 0, holds_for_count(check, rows))
+            found = None if holds_for_count(check, rows) else f"{rows:,} rows"
+            return CheckResult(check, rows, 0, found is None, found)
         case Scope.ROW:
             considered, unexpected = gated.get(f"considered_{index}", rows), gated[f"unexpected_{index}"]
             success = considered == 0 or (considered - unexpected) / considered >= check.mostly
@@ -200,7 +216,7 @@ def _reasons_to_hold(
     quality: Quality, results: tuple[CheckResult, ...], rows_read: int, rows_bad: int
 ) -> tuple[str, ...]:
     reasons = [
-        f"check {result.check.name} failed: {result.unexpected_count:,} of {result.element_count:,} rows unexpected"
+        f"check {result.check.name} failed: {describe_outcome(result)}"
         for result in results
         if not result.success and result.check.on_failure is OnFailure.FAIL
     ]
