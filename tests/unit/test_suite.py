@@ -291,6 +291,7 @@ def test_an_unknown_expectation_is_refused_by_name(type_, says):
         (IN_SET, {"column": "a", "value_set": [{"x": 1}]}, "kwargs.value_set"),
         (REGEX, {"column": "a", "regex": "(open"}, "regular expression"),
         (REGEX, {"column": "a", "regex": "a)"}, "regular expression"),
+        (REGEX, {"column": "a", "regex": "*.csv"}, "regular expression"),
         (REGEX, {"column": "a", "regex": "a\\"}, "regular expression"),
         ("expect_column_values_to_match_regex_list", {"column": "a", "regex_list": []}, "kwargs.regex_list"),
         ("expect_column_values_to_match_regex_list", {"column": "a", "regex_list": ["a", "["]}, "regular expression"),

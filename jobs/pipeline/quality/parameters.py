@@ -109,9 +109,14 @@ def _check_regex(regex: str) -> None:
             warnings.simplefilter("ignore", FutureWarning)
             re.compile(regex)
     except (re.error, OverflowError, RecursionError) as error:
-        if not isinstance(error, re.error) or (error.msg in _BROKEN_IN_JAVA_TOO and not _SET_IN_A_SET.search(regex)):
+        if not isinstance(error, re.error) or _is_broken_in_java_too(regex, error):
             message = f"not a regular expression: {error}"
             raise ValueError(message) from error
+
+
+def _is_broken_in_java_too(regex: str, error: re.error) -> bool:
+    begins_with_repeat = (error.msg, error.pos) == ("nothing to repeat", 0)  # further on, as in ^*, Java takes it
+    return (begins_with_repeat or error.msg in _BROKEN_IN_JAVA_TOO) and not _SET_IN_A_SET.search(regex)
 
 
 class _Regex(_Column):
