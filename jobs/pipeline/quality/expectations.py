@@ -47,8 +47,9 @@ def _with_moments(check: Check, schema: StructType) -> Kwargs:
 
     Text Spark would cast to the type of the column, DATE or TIMESTAMP_NTZ, and drop the time of day or the offset.
     """
-    is_time = isinstance(schema[check.columns[0]].dataType, T.DateType | T.TimestampType | T.TimestampNTZType)
-    if not is_time or check.type != "expect_column_values_to_be_between":
+    if check.type != "expect_column_values_to_be_between":
+        return check.kwargs
+    if not isinstance(schema[check.columns[0]].dataType, T.DateType | T.TimestampType | T.TimestampNTZType):
         return check.kwargs
     return {key: _moment(value) if isinstance(value, str) else value for key, value in check.kwargs.items()}
 
@@ -256,12 +257,11 @@ SPARK_TYPES: dict[str, type[T.DataType]] = {
 """Types by their names in pyspark.sql.types, which has modules and functions among them."""
 
 
-def schema_fault(check: Check, schema: StructType) -> str | None:
+def schema_fault(check: Check, columns: Columns) -> str | None:
     """What a schema check finds instead of what it wants, None if it holds; reads no data.
 
-    Types are PySpark's names, as in GX's Spark engine.
+    Types are PySpark's names, as in GX's Spark engine; columns are those of `list_columns`.
     """
-    columns = dict(list_columns(schema))
     return None if _holds(check, columns) else ", ".join(_faults(check, columns))
 
 

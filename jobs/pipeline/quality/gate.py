@@ -15,7 +15,7 @@ from pyspark.sql.types import DecimalType, StringType, StructField, StructType
 
 from jobs.pipeline.columns import quote
 from jobs.pipeline.model import Check, OnFailure, Quality, Scope
-from jobs.pipeline.quality.expectations import LOOKS_AT_NULL, compile_row_check, schema_fault
+from jobs.pipeline.quality.expectations import LOOKS_AT_NULL, compile_row_check, list_columns, schema_fault
 from jobs.pipeline.quality.gathering import USUAL, Gathering
 from jobs.pipeline.quality.verdict import MALFORMED_CHECK, SHOWN_CHARACTERS, Row, Verdict, describe_rule, judge
 from jobs.pipeline.record import (
@@ -61,7 +61,8 @@ class Gate:
 
     def judge(self, source: Row, gated: Row) -> Verdict:
         """The verdict on what was observed; pure."""
-        return judge(self.checks, self.quality, source, gated, lambda check: schema_fault(check, self.schema))
+        columns = dict(list_columns(self.schema))
+        return judge(self.checks, self.quality, source, gated, lambda check: schema_fault(check, columns))
 
 
 def compile_gate(checks: tuple[Check, ...], quality: Quality, df: DataFrame) -> Gate:
