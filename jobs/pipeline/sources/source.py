@@ -134,8 +134,8 @@ def _refuse_undeclared_partitions(unparsed: DataFrame, pipeline: Pipeline) -> No
         raise ConfError([Problem(pipeline.file, 1, "source.path", message)])
     for name in undeclared(read_ddl(pipeline.schema_ddl), names):
         message = (
-            f"it lacks the column '{name}', for which {source.path} has directories ({name}=…/); declare it, or, if the "
-            f"directories are no columns, set recursiveFileLookup: true"
+            f"it lacks the column '{name}', for which {source.path} has directories ({name}=…/); declare it; "
+            f"or, if they are no columns, set recursiveFileLookup: true"
         )
         raise ConfError([Problem(pipeline.file, 1, "source.schema", message)])
 
