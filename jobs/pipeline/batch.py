@@ -18,12 +18,10 @@ from jobs.pipeline.delta import (
     Commit,
     TransactionId,
     find_commit,
-    find_restore,
     has_version,
     last_transaction,
-    newest_version,
 )
-from jobs.pipeline.errors import AlreadyRunningError, ReconciliationError, TableBehindError
+from jobs.pipeline.errors import AlreadyRunningError, ReconciliationError
 from jobs.pipeline.jvm import observed
 from jobs.pipeline.lease import Lease
 from jobs.pipeline.ledger import BatchRecord, Status, begun_transaction, operator_row, rewind_app_id
@@ -40,7 +38,7 @@ from jobs.pipeline.quality.verdict import Verdict
 from jobs.pipeline.quarantine import gathered_rows, scanned_rows
 from jobs.pipeline.record import MALFORMED
 from jobs.pipeline.release import Release
-from jobs.pipeline.replay_marks import target_writers
+from jobs.pipeline.replay_marks import refuse_restored
 from jobs.pipeline.sinks import stage_rows
 from jobs.pipeline.small_table import SmallTable
 from jobs.pipeline.staged_append import StagedAppend, stage_append
@@ -257,20 +255,9 @@ class SparkBatch:
             self._target = self._staged.commit()
 
     def _refuse_restored(self) -> None:
-        """On top of a RESTORE nothing would tell any more that it took rows of this pipeline away."""
-        pipeline, spark = self.prepared.stages.pipeline, self.unparsed.sparkSession
-        path, known = pipeline.spec.sink.path, self.target_version
-        if known is None or not has_version(spark, path, known + 1):
-            return
-        writers = target_writers(pipeline, self.prepared.query_id)
-        restored = find_restore(spark, path, writers, newest_version(spark, path))
-        if restored is not None:
-            message = (
-                f"the table {path} was set back to version {restored} under this run, from before batch "
-                f"{self.batch_id}, which was not committed. Set the table forward again (RESTORE TABLE … TO VERSION AS "
-                f"OF …), and run again"
-            )
-            raise TableBehindError(message)
+        pipeline, spark, known = self.prepared.stages.pipeline, self.unparsed.sparkSession, self.target_version
+        if known is not None and has_version(spark, pipeline.spec.sink.path, known + 1):
+            refuse_restored(spark, pipeline, self.prepared.query_id)
 
     def record(self, verdict: Verdict) -> None:
         """Append the ledger row."""

@@ -17,8 +17,8 @@ from pyspark.sql import functions as F
 from jobs.pipeline import replay_marks
 from jobs.pipeline.batch import annotate_well_formed
 from jobs.pipeline.checkpoint import read_query_id
-from jobs.pipeline.delta import find_restore, read_table
-from jobs.pipeline.errors import ConfError, LeaseLostError, Problem, ReconciliationError, TableBehindError
+from jobs.pipeline.delta import read_table
+from jobs.pipeline.errors import ConfError, LeaseLostError, Problem, ReconciliationError
 from jobs.pipeline.failpoints import Point, reach
 from jobs.pipeline.failures import classify
 from jobs.pipeline.isolation import isolate_failing_rows
@@ -38,8 +38,8 @@ from jobs.pipeline.replay_marks import (
     marks_path,
     open_rows,
     record_replay,
+    refuse_restored,
     replay_transaction,
-    target_writers,
 )
 from jobs.pipeline.sinks import ensure_target, stage_rows
 from jobs.pipeline.small_table import SmallTable
@@ -102,7 +102,7 @@ def _replay(
     quarantined = read_table(spark, pipeline.quarantine_path, "")
     if quarantined is None:
         return ReplayReport({}, {}, 0)
-    _refuse_restored(spark, pipeline)
+    refuse_restored(spark, pipeline, read_query_id(spark, pipeline.checkpoint) or "")
     newest = last_replay(spark, pipeline, ReplayStep.TARGET)
     ledger_rows = read_ledger_anywhere(spark, pipeline.ledger_path)
     rows = open_rows(spark, pipeline, quarantined.version, finished_replays(ledger_rows, newest))
@@ -118,19 +118,6 @@ def _replay(
                 _commit(stages, judged, lease, newest, report.rows_written)
                 record_replay(spark, pipeline, recorded, lease)
     return report
-
-
-def _refuse_restored(spark: SparkSession, pipeline: Pipeline) -> None:
-    """A replay on top of a RESTORE would hide that it took rows of this pipeline away."""
-    path, query_id = pipeline.spec.sink.path, read_query_id(spark, pipeline.checkpoint) or ""
-    table = read_table(spark, path, "")
-    restored = find_restore(spark, path, target_writers(pipeline, query_id), table.version) if table else None
-    if restored is not None:
-        message = (
-            f"the table {path} was set back to version {restored}, from before rows of this pipeline. Set it forward "
-            f"again (RESTORE TABLE … TO VERSION AS OF …), and replay again"
-        )
-        raise TableBehindError(message)
 
 
 def _check_where(spark: SparkSession, selection: Selection) -> None:

@@ -15,7 +15,8 @@ from pyspark.sql import functions as F
 
 from jobs.pipeline import quarantine
 from jobs.pipeline.commit import Step, transaction
-from jobs.pipeline.delta import TransactionId, last_transaction
+from jobs.pipeline.delta import TransactionId, find_restore, last_transaction, read_table
+from jobs.pipeline.errors import TableBehindError
 from jobs.pipeline.lease import Lease
 from jobs.pipeline.ledger import Status
 from jobs.pipeline.model import Pipeline
@@ -70,6 +71,19 @@ def target_writers(pipeline: Pipeline, query_id: str) -> frozenset[str]:
     """App ids of what the pipeline commits to its target: its query's batches, and its replays."""
     own = transaction(query_id, Step.TARGET, 0), replay_transaction(pipeline, ReplayStep.TARGET, 0)
     return frozenset(one.app_id for one in own)
+
+
+def refuse_restored(spark: SparkSession, pipeline: Pipeline, query_id: str) -> None:
+    """TableBehindError if a RESTORE has taken rows of the pipeline away: a commit on top of it would hide that."""
+    path = pipeline.spec.sink.path
+    target = read_table(spark, path, "")
+    restored = find_restore(spark, path, target_writers(pipeline, query_id), target.version) if target else None
+    if restored is not None:
+        message = (
+            f"the table {path} was set back to version {restored}, from before rows of {pipeline.name}; nothing was "
+            f"committed since. Set it forward again (RESTORE TABLE … TO VERSION AS OF …), and repeat this"
+        )
+        raise TableBehindError(message)
 
 
 def last_replay(spark: SparkSession, pipeline: Pipeline, step: ReplayStep) -> int:
