@@ -85,7 +85,10 @@ def test_small_files_are_joined_and_clustered_and_the_ledger_says_so(bench, tabl
     table(1, 2, 3, more=SINK.format(folder=bench.folder))
     report = keep_up(bench)
     assert (of(report).before.files, of(report).after.files, of(report).joined) == (3, 1, 3)
-    assert (of(report, "ledger").joined, of(report, "ledger").after.files) == (4, 1)  # that the query began, and 3 batches
+    assert (of(report, "ledger").joined, of(report, "ledger").after.files) == (
+        4,
+        1,
+    )  # that the query began, and 3 batches
     assert ids(bench) == [1, 2, 3]
     [row] = [row for row in bench.ledger() if row["status"] == "maintained"]
     assert re.match(r".+@.+: target: 3 files, [\d,]+ bytes -> 1 files, .*3 joined, 0 vacuumed", row["message"])
