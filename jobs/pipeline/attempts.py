@@ -8,12 +8,12 @@ from pyspark.sql import DataFrame, SparkSession
 from jobs.pipeline.batch import PreparedPipeline
 from jobs.pipeline.commit import Step
 from jobs.pipeline.errors import TransformChangedError
-from jobs.pipeline.ledger import read_ledger_anywhere, rewind_app_id
+from jobs.pipeline.ledger import read_ledger_anywhere
 from jobs.pipeline.manifest import Manifest, read_manifest, write_manifest
 from jobs.pipeline.model import Pipeline
 from jobs.pipeline.prepare import prepare
 from jobs.pipeline.quality.gate import drop_all
-from jobs.pipeline.release import Decision, apply_release, find_release, release_transaction
+from jobs.pipeline.release import Decision, apply_release, find_release, is_decided
 from jobs.pipeline.stages import compile_stages, missing_code
 from jobs.pipeline.tables import newest_in, read_tables
 
@@ -93,9 +93,7 @@ def _at(prepared: PreparedPipeline, batch_time: datetime) -> PreparedPipeline:
 
 def _with_release(prepared: PreparedPipeline, unparsed: DataFrame, batch_id: int) -> PreparedPipeline:
     """For a batch that was held, with stages as a person decided; a run's first batch is the only one that can be."""
-    plan = prepared.ledger.last_version_of(rewind_app_id(prepared.query_id)) or 0
-    wanted = release_transaction(prepared.query_id, plan, batch_id)
-    if prepared.ledger.last_version_of(wanted.app_id) != batch_id:
+    if not is_decided(prepared.ledger, prepared.query_id, batch_id):
         return prepared
     spark, pipeline = unparsed.sparkSession, prepared.stages.pipeline
     release = find_release(read_ledger_anywhere(spark, pipeline.ledger_path), prepared.query_id, batch_id)

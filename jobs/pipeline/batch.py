@@ -24,7 +24,7 @@ from jobs.pipeline.delta import (
 from jobs.pipeline.errors import AlreadyRunningError, ReconciliationError
 from jobs.pipeline.jvm import observed
 from jobs.pipeline.lease import Lease
-from jobs.pipeline.ledger import BatchRecord, Status, begun_transaction, operator_row, rewind_app_id
+from jobs.pipeline.ledger import BatchRecord, Status, begun_transaction, operator_row
 from jobs.pipeline.quality.gate import (
     Gate,
     annotate,
@@ -37,7 +37,7 @@ from jobs.pipeline.quality.gathering import EXAMPLES, USUAL, Gathering
 from jobs.pipeline.quality.verdict import Verdict
 from jobs.pipeline.quarantine import gathered_rows, scanned_rows
 from jobs.pipeline.record import MALFORMED
-from jobs.pipeline.release import Release
+from jobs.pipeline.release import Release, newest_plan
 from jobs.pipeline.replay_marks import refuse_restored
 from jobs.pipeline.sinks import stage_rows
 from jobs.pipeline.small_table import SmallTable
@@ -270,7 +270,7 @@ class SparkBatch:
         """Append the evidence, once for each set of rules that held this batch."""
         record = self._ledger_row(verdict, Status.HELD, "; ".join(verdict.held_because))
         # A batch whose plan was forgotten is another by the time that it is held again.
-        plan = self.prepared.ledger.last_version_of(rewind_app_id(self.prepared.query_id)) or 0
+        plan = newest_plan(self.prepared.ledger, self.prepared.query_id)
         rules = f"{self.prepared.query_id}:held:{plan}:{self.prepared.fingerprint}"
         wanted = transaction(rules, Step.LEDGER, self.batch_id)
         last = self.prepared.ledger.last_version_of(wanted.app_id)

@@ -12,7 +12,7 @@ from typing import Any
 from jobs.pipeline.commit import Step, transaction
 from jobs.pipeline.delta import TransactionId
 from jobs.pipeline.errors import StateMismatchError
-from jobs.pipeline.ledger import Status, name_operator, plan_number
+from jobs.pipeline.ledger import Status, name_operator, plan_number, rewind_app_id
 from jobs.pipeline.model import Check, OnFailure, Pipeline, Scope
 from jobs.pipeline.small_table import SmallTable
 from jobs.pipeline.terminal import printable
@@ -64,7 +64,7 @@ def record_release(ledger: SmallTable, rows: list[dict[str, Any]], batch_id: int
     """
     held = _require_held(rows, batch_id)
     ledger.create()  # it is there, and may lack columns of this release
-    wanted = release_transaction(held["query_id"], _newest_plan(rows, held["query_id"]), batch_id)
+    wanted = release_transaction(held["query_id"], _plan_of(rows, held["query_id"]), batch_id)
     if ledger.last_version_of(wanted.app_id) == batch_id:
         _require_same(find_release(rows, held["query_id"], batch_id), batch_id, answer.decision)
         return False
@@ -91,7 +91,18 @@ def release_transaction(query_id: str, plan: int, batch_id: int) -> TransactionI
     return transaction(f"{query_id}:release:{plan}" if plan else f"{query_id}:release", Step.LEDGER, batch_id)
 
 
-def _newest_plan(rows: list[dict[str, Any]], query_id: str) -> int:
+def is_decided(ledger: SmallTable, query_id: str, batch_id: int) -> bool:
+    """Whether the ledger has a decision on the batch as it is planned."""
+    wanted = release_transaction(query_id, newest_plan(ledger, query_id), batch_id)
+    return ledger.last_version_of(wanted.app_id) == batch_id
+
+
+def newest_plan(ledger: SmallTable, query_id: str) -> int:
+    """The number of the plan that was forgotten last; 0 if none was."""
+    return ledger.last_version_of(rewind_app_id(query_id)) or 0
+
+
+def _plan_of(rows: list[dict[str, Any]], query_id: str) -> int:
     """As the rows have it that are decided on: a plan that is forgotten meanwhile takes the decision with it."""
     began = (row["started_at"] for row in rows if (row["status"], row["query_id"]) == (Status.REWOUND, query_id))
     return max(map(plan_number, began), default=0)

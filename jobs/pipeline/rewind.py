@@ -16,7 +16,7 @@ from jobs.pipeline.lease import Lease, hold_lease
 from jobs.pipeline.ledger import SCHEMA, Status, operator_row, plan_number, rewind_app_id
 from jobs.pipeline.model import Pipeline
 from jobs.pipeline.preflight import check_state
-from jobs.pipeline.release import release_transaction
+from jobs.pipeline.release import is_decided
 from jobs.pipeline.small_table import SmallTable
 from jobs.pipeline.source_model import FilesSource
 from jobs.pipeline.storage import delete_file
@@ -66,9 +66,7 @@ def _refuse_bound(spark: SparkSession, pipeline: Pipeline, batch_id: int, newest
     if newest_written >= batch_id:
         why = f"batch {batch_id} is committed in part, and only this plan finishes it. Start the pipeline"
         raise _refused(pipeline, why)
-    query_id, recorded = read_query_id(spark, pipeline.checkpoint) or "", _ledger(spark, pipeline)
-    plan = recorded.last_version_of(rewind_app_id(query_id)) or 0
-    if recorded.last_version_of(release_transaction(query_id, plan, batch_id).app_id) == batch_id:
+    if is_decided(_ledger(spark, pipeline), read_query_id(spark, pipeline.checkpoint) or "", batch_id):
         why = f"the ledger has a decision on batch {batch_id} as it is planned; a start carries it out"
         raise _refused(pipeline, why)
 
